@@ -1,0 +1,22 @@
+"""The agents that are measured: they cost next to nothing, so that what is seen is the pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+DELTAS: Final = 200
+WORDS: Final = tuple(f"word{i} " for i in range(DELTAS))
+
+
+async def echo(text: str) -> str:
+    """Answers at once."""
+    return "echo: " + text
+
+
+async def stream(_: str) -> AsyncIterator[str]:
+    """Answers in `DELTAS` pieces, giving way after each as a model's stream does."""
+    for word in WORDS:
+        yield word
+        await asyncio.sleep(0)

@@ -1,0 +1,90 @@
+"""The processes of a measurement: servers that are watched, and loads that report in JSON."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+import msgspec
+import psutil
+
+from bench.machine import pinned
+
+T = TypeVar("T")
+
+ROOT: Final = Path(__file__).parent.parent
+START_TIMEOUT_S: Final = 15.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A server in a process of its own, on the server's core; stopped when the `with` ends.
+
+    `command` is given the port to listen on as its last word. `role` as in `machine.pinned`.
+    """
+
+    def __init__(self, command: list[str], *, env: dict[str, str] | None = None, role: int = 0):
+        self.port = free_port()
+        self._process = subprocess.Popen(
+            [*pinned(role), sys.executable, *command, str(self.port)],
+            cwd=ROOT,
+            env={**os.environ, **(env or {})},
+            stdout=subprocess.DEVNULL,
+        )
+        self._usage = psutil.Process(self._process.pid)
+
+    def __enter__(self) -> Self:
+        self.wait_until_listening()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def wait_until_listening(self) -> None:
+        """Return as soon as the server takes connections; `RuntimeError` if it does not in time."""
+        give_up = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < give_up:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the server ended with {self._process.returncode} at its start")
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                time.sleep(0.001)
+            else:
+                return
+        self._process.kill()
+        raise RuntimeError(f"the server did not listen within {START_TIMEOUT_S:g} s")
+
+    def cpu_s(self) -> float:
+        """CPU time used so far, in seconds."""
+        times = self._usage.cpu_times()
+        return float(times.user + times.system)
+
+    def memory_bytes(self) -> int:
+        """Memory of the process that nobody else shares, in bytes."""
+        return int(self._usage.memory_full_info().uss)
+
+
+def python(module: str, *arguments: object) -> list[str]:
+    """The command that runs a module of the project."""
+    return ["-m", module, *map(str, arguments)]
+
+
+def report(module: str, *arguments: object, kind: type[T], role: int = 1) -> T:
+    """Run a module on the load's core to its end; what it printed, read as `kind`."""
+    command = [*pinned(role), sys.executable, *python(module, *arguments)]
+    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    return msgspec.json.decode(result.stdout, type=kind)

@@ -1,0 +1,129 @@
+"""A connection to a model's provider: a request, its streamed answer, every way it can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+import aiohttp
+
+from pool.agents.model import Emit
+from pool.agents.refusals import read_refusal, refused
+from pool.agents.sse import EventData
+from pool.errors import ProviderError, ProviderTimeout
+from pool.events import Event
+
+_CONNECT_S: Final = 10.0
+# How long a complete answer may keep its connection before it is closed instead of used again.
+_LINGER_S: Final = 1.0
+_NO_STREAM: Final = ("application/json", "text/html")
+_MAX_REFUSAL_BYTES: Final = 65_536
+
+
+class Reader(Protocol):
+    """Takes the data of a stream's events and makes our events of them."""
+
+    # The provider has said that nothing more will come.
+    done: bool
+
+    def take(self, data: Sequence[bytes]) -> Sequence[Event]:
+        """What these events of the stream say."""
+
+
+class Provider:
+    """An HTTP client for one base URL. `timeout_s`: how many seconds it may be silent."""
+
+    __slots__ = ("_base_url", "_headers", "_session", "_timeout_s")
+
+    _session: aiohttp.ClientSession
+
+    def __init__(self, base_url: str, headers: Mapping[str, str], timeout_s: float) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._headers = headers
+        self._timeout_s = timeout_s
+
+    async def open(self) -> None:
+        """Make the client; it connects with the first request."""
+        # Environment is the command's business, and cookies would be shared by all who are served.
+        self._session = aiohttp.ClientSession(
+            headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                sock_connect=min(_CONNECT_S, self._timeout_s),
+                sock_read=self._timeout_s,
+            ),
+        )
+
+    async def close(self) -> None:
+        """Close the client and its connection."""
+        await self._session.close()
+
+    async def stream(self, path: str, body: bytes, reader: Reader, emit: Emit) -> None:
+        """Post `body` and emit what the reader makes of the answer, until its end.
+
+        What came in one piece is emitted together. Broken off, by cancellation or otherwise, it
+        closes the connection at once. Raises `ProviderError`.
+        """
+        response = await self._post(path, body)
+        try:
+            if response.status != 200:
+                raise await self._refusal(response)
+            if response.content_type in _NO_STREAM:
+                raise ProviderError(
+                    f"the model's provider answered {response.content_type}, not a stream: "
+                    "check base_url"
+                )
+            events = EventData()
+            while not reader.done and (data := await self._read(response)):
+                for event in reader.take(events.feed(data)):
+                    await emit(event)
+            await _finish(response)
+        finally:
+            # Does nothing to a connection that was given back at the answer's end.
+            response.close()
+
+    async def _post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+        try:
+            # A redirect would take the key elsewhere.
+            return await self._session.post(self._base_url + path, data=body, allow_redirects=False)
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._broken(error, "could not be reached") from error
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            return await response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._broken(error, "broke off its answer") from error
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> ProviderError:
+        body = bytearray()
+        while len(body) < _MAX_REFUSAL_BYTES and (data := await self._read(response)):
+            body += data
+        return refused(
+            response.status, response.headers, read_refusal(bytes(body)), now=time.time()
+        )
+
+    def _broken(self, error: Exception, what: str) -> ProviderError:
+        if isinstance(error, asyncio.TimeoutError):
+            return ProviderTimeout(f"the model's provider was silent for {self._timeout_s:g} s")
+        failed = ProviderError(f"the model's provider {what} ({type(error).__name__})")
+        failed.retryable = True
+        return failed
+
+
+async def _finish(response: aiohttp.ClientResponse) -> None:
+    """Read a complete answer's end, so that its connection can be used again."""
+    if response.content.at_eof():
+        return
+    closing = asyncio.get_running_loop().call_later(_LINGER_S, response.close)
+    try:
+        while await response.content.readany():
+            continue
+    except (aiohttp.ClientError, OSError):
+        # The answer is complete: a connection that breaks now is only not used again.
+        return
+    finally:
+        closing.cancel()

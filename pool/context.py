@@ -1,0 +1,207 @@
+"""An agent's view of the turn that it runs (`pool.agent.Context`)."""
+
+from __future__ import annotations
+
+import inspect
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from pool.agent import ALLOW, Decision, ToolCall
+from pool.config import AgentSpec, PoolConfig
+from pool.errors import AgentFailed, Conflict, LimitExceeded
+from pool.events import (
+    ApprovalRequested,
+    Event,
+    ReasoningDelta,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    UsageReported,
+)
+from pool.live import LiveTurn
+from pool.store.base import StateChange
+from pool.turn import PendingCall, Principal
+
+if TYPE_CHECKING:
+    from pool.turns import Turns
+
+
+# What an agent may emit. The other events are the pool's to tell.
+_EMITTED = (TextDelta, ReasoningDelta, ToolCalled, ToolReturned, UsageReported)
+
+
+class TurnContext(Struct, eq=False):
+    """What an agent may do in its turn. It ends with the turn."""
+
+    _turn: LiveTurn
+    _turns: Turns
+    _spec: AgentSpec
+    _config: PoolConfig
+    _format: str
+
+    @property
+    def max_steps(self) -> int:
+        """How many steps (calls of a model) the agent may take."""
+        return self._spec.max_steps
+
+    @property
+    def max_tokens(self) -> int | None:
+        """How many tokens an answer may have, if there is a limit."""
+        return self._spec.max_tokens
+
+    @property
+    def agent(self) -> str:
+        """The name under which the agent is registered."""
+        return self._turn.record.agent
+
+    @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self._turn.record.session_id
+
+    @property
+    def turn_id(self) -> str:
+        """The turn's id."""
+        return self._turn.record.id
+
+    @property
+    def attempt(self) -> int:
+        """1, and one more for each time that the turn had to begin again."""
+        return self._turn.record.attempt
+
+    @property
+    def principal(self) -> Principal:
+        """Who asked."""
+        return self._turn.principal
+
+    @property
+    def deadline(self) -> float:
+        """When the turn expires, on `clock()`."""
+        return self._turn.deadline
+
+    def clock(self) -> float:
+        """The pool's monotonic clock, in seconds."""
+        return self._turns.clock()
+
+    async def emit(self, event: Event) -> None:
+        """Tell the turn's readers; `LimitExceeded` past the size that a turn may have."""
+        turn = self._turn
+        if turn.phase != "running":
+            raise Conflict(f"turn {turn.id} has ended; its agent may emit no more")
+        if type(event) is TextDelta:
+            self._said(turn, event.text)
+        else:
+            self._note(turn, event)
+        await self._log(event)
+
+    async def gate(self, call: ToolCall) -> Decision:
+        """Whether the tool may be called; a human's decision about this very call comes first."""
+        decided = self._decided(call)
+        if decided is not None:
+            return decided
+        if self._spec.gate is None:
+            return ALLOW
+        answer = self._spec.gate(self._turn.principal, call)
+        decision = await answer if inspect.isawaitable(answer) else answer
+        if decision.action == "ask":
+            await self._ask(call, decision)
+        return decision
+
+    async def checkpoint(self, state: bytes) -> None:
+        """A safe point: should the actor crash, the turn goes on from here."""
+        self._turns.check_state(state)
+        await self._turns.flush(self._turn, StateChange(self._format, state))
+        self._turn.resume = True
+
+    def idempotency_key(self, call: ToolCall) -> str:
+        """The same 32 characters whenever this turn makes this call, in whichever attempt."""
+        body = (self.turn_id, call.name, call.call_id, call.arguments)
+        encoded = msgspec.json.encode(body, order="deterministic")
+        return blake2b(encoded, digest_size=16).hexdigest()
+
+    async def _log(self, event: Event) -> None:
+        turn = self._turn
+        turn.events += 1
+        if turn.events > self._config.max_events:
+            raise LimitExceeded(
+                f"the answer has more than {self._config.max_events} events, the most a turn may have"
+            )
+        if event.seq:
+            # it is in a log already, under the place it got there: this one is a copy
+            event = msgspec.structs.replace(event)
+        log = turn.session.log
+        log.add(event, turn.record.id, turn.record.session_id)
+        if log.unstored >= self._config.flush_events:
+            await self._turns.flush(turn)
+
+    def _said(self, turn: LiveTurn, text: str) -> None:
+        if not turn.texts:
+            turn.first_text_at = self._turns.clock()
+        self._weigh(turn, len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
+        turn.texts.append(text)
+
+    def _note(self, turn: LiveTurn, event: Event) -> None:
+        if not isinstance(event, _EMITTED):
+            raise AgentFailed(f"an agent may not emit {type(event).__name__}; the pool does that")
+        event.at = self._turns.wall()
+        try:
+            self._weigh(turn, len(msgspec.json.encode(event)))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise AgentFailed(
+                f"{type(event).__name__} cannot be written as JSON ({type(error).__name__}); "
+                "arguments and results of tools must be plain data"
+            ) from error
+        if isinstance(event, UsageReported):
+            event.usage.tool_calls = turn.record.usage.tool_calls
+            turn.record.usage = event.usage
+        elif isinstance(event, ToolCalled):
+            turn.record.usage.tool_calls += 1
+
+    def _weigh(self, turn: LiveTurn, size: int) -> None:
+        turn.bytes += size
+        if turn.bytes > self._config.max_output_bytes:
+            raise LimitExceeded(
+                f"the answer is longer than {self._config.max_output_bytes} bytes, the most a turn may say"
+            )
+
+    def _decided(self, call: ToolCall) -> Decision | None:
+        record = self._turn.record
+        for decided in record.decided:
+            shown = decided.call
+            # Approved was what was shown; anything else is a new question.
+            if (shown.call_id, shown.name, shown.arguments) == (
+                call.call_id,
+                call.name,
+                call.arguments,
+            ):
+                record.decided = tuple(d for d in record.decided if d is not decided)
+                if decided.decision == "approve":
+                    return Decision("allow", decided.reason, shown.risk)
+                return Decision("deny", decided.reason or "a human said no", shown.risk)
+        return None
+
+    async def _ask(self, call: ToolCall, decision: Decision) -> None:
+        turn = self._turn
+        lifetime_s = min(self._config.approval_ttl_s, turn.deadline - self._turns.clock())
+        pending = PendingCall(
+            call_id=call.call_id,
+            name=call.name,
+            arguments=call.arguments,
+            risk=decision.risk,
+            expires_at=self._turns.wall() + lifetime_s,
+        )
+        others = tuple(p for p in turn.record.pending if p.call_id != call.call_id)
+        turn.record.pending = (*others, pending)
+        await self._log(
+            ApprovalRequested(
+                call_id=call.call_id,
+                name=call.name,
+                arguments=call.arguments,
+                risk=decision.risk,
+                expires_at=pending.expires_at,
+                at=self._turns.wall(),
+            )
+        )

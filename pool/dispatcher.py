@@ -1,0 +1,287 @@
+"""The dispatcher of one agent: owns the queue, decides admission, order and which actor runs what.
+
+Nothing here awaits. A turn first gets a place (`admit`), then, when its session is free, is handed to an
+actor or queued (`ready`); whenever an actor rests or a permit comes back, `pump` hands over the next.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from pool.admission import Load, estimated_wait_s, refusal
+from pool.config import AgentSpec, PoolConfig
+from pool.errors import AgentDegraded, Overloaded, ProviderOverloaded
+from pool.limiter import Limiter
+from pool.live import LiveTurn
+from pool.observer import LimitChangedNotice, Observers, ScaledNotice
+from pool.overload import Overload
+from pool.queue import FairQueue
+from pool.rate import Rate
+from pool.scaler import Hold, wanted
+from pool.supervisor import Supervisor
+from pool.turn import Priority
+
+# Weight of the newest turn in the moving average of how long a turn holds its actor.
+_NEWEST = 0.1
+
+
+class Dispatcher:
+    """Between the turns of an agent and its actors."""
+
+    def __init__(
+        self,
+        name: str,
+        spec: AgentSpec,
+        *,
+        config: PoolConfig,
+        limiter: Limiter,
+        observers: Observers,
+        clock: Callable[[], float],
+        started: Callable[[LiveTurn], None],
+    ) -> None:
+        self.name = name
+        self.spec = spec
+        self.least = spec.min
+        self.most = spec.max
+        self.limiter = limiter
+        self.queue: FairQueue[LiveTurn] = FairQueue(config.tenant_weights)
+        self.mean_hold_s: float | None = None
+        # starts, and refusals by code, since the pool opened
+        self.starts = 0
+        self.refused: Counter[str] = Counter()
+        self.start_rate = Rate()
+        self.refusal_rate = Rate()
+        self.supervisor: Supervisor
+        self._config = config
+        self._observers = observers
+        self._clock = clock
+        self._started = started
+        # accepted or being accepted, and not started: in all, and by tenant
+        self._placed = 0
+        self._placed_by: dict[str, int] = {}
+        self._overload = Overload(
+            target_s=config.overload_wait_s, window_s=config.overload_window_s, now=clock()
+        )
+        self._hold = Hold(config.scale_down_hold_s)
+        self._want = spec.min
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self.name!r} [{self._placed} waiting, limit {self.limiter.limit}]>"
+
+    # --- what it knows
+
+    @property
+    def waiting(self) -> int:
+        """Turns that were admitted and have not started."""
+        return self._placed
+
+    @property
+    def capacity(self) -> int:
+        """How many turns can run side by side when scaled up."""
+        return max(1, min(self.most, self.limiter.limit))
+
+    @property
+    def shedding(self) -> tuple[Priority, ...]:
+        """The priorities that are refused now."""
+        return self._overload.shedding
+
+    @property
+    def ailment(self) -> str | None:
+        """Why the agent is not ready for traffic, if it is not."""
+        supervisor = self.supervisor
+        if supervisor.degraded is not None:
+            return supervisor.degraded
+        if supervisor.live < min(1, self.least):
+            return "no actor is open yet"
+        return None
+
+    def oldest_wait_s(self, now: float) -> float:
+        """How long the turn that waits longest for an actor has waited."""
+        return now - min((turn.accepted_at for turn in self.queue), default=now)
+
+    def position(self, turn: LiveTurn) -> int:
+        """How many turns go before this one, were it ready now."""
+        if self.supervisor.idle and self.queue.empty and self.limiter.held < self.limiter.limit:
+            return 0
+        return 0 if self._at_once() else self.queue.ahead(turn.tenant)
+
+    # --- the way of a turn
+
+    def admit(
+        self, *, tenant: str, priority: Priority, deadline_s: float, ahead_in_session: int
+    ) -> None:
+        """Give a new turn a place among those that wait, or raise why it is refused."""
+        supervisor = self.supervisor
+        mine = self._placed_by.get(tenant, 0)
+        now = self._clock()
+        if now >= self._overload.ends:
+            self._overload.roll(now, self.oldest_wait_s(now))
+        if supervisor.degraded is not None:
+            raise AgentDegraded(
+                f"agent {self.name!r} is degraded: {supervisor.degraded}; "
+                "it is tried again at intervals",
+                retry_after_s=self._config.backoff_max_s,
+            )
+        if self._overload.sheds(priority):
+            raise Overloaded(
+                f"agent {self.name!r} is overloaded; turns of priority {priority!r} are not taken now",
+                retry_after_s=self._config.overload_window_s,
+            )
+        free = supervisor.idle and self.limiter.held < self.limiter.limit
+        if self._placed or ahead_in_session or not free:
+            load = self._load(tenant, mine, ahead_in_session)
+            refused = refusal(load, agent=self.name, deadline_s=deadline_s)
+            if refused is not None:
+                raise refused
+        self._placed += 1
+        self._placed_by[tenant] = mine + 1
+
+    def leave(self, tenant: str) -> None:
+        """A turn gives its place back: it started, ended, or was not accepted after all."""
+        self._placed -= 1
+        left = self._placed_by[tenant] - 1
+        if left:
+            self._placed_by[tenant] = left
+        else:
+            del self._placed_by[tenant]
+
+    def ready(self, turn: LiveTurn, *, again: bool = False) -> None:
+        """The turn may run: hand it to an actor, or queue it."""
+        if self.supervisor.idle and self.queue.empty and self._permit(turn):
+            self._start(turn)
+            return
+        self.queue.push(turn, again=again)
+        self.scale()
+
+    def back(self, turn: LiveTurn) -> None:
+        """A turn that had started is to start again: it gets a place, whatever the queue is like."""
+        self._placed += 1
+        self._placed_by[turn.tenant] = self._placed_by.get(turn.tenant, 0) + 1
+        self.ready(turn, again=True)
+
+    def drop(self, turn: LiveTurn) -> None:
+        """A turn that has a place will not start."""
+        self.queue.remove(turn)
+        self.leave(turn.tenant)
+
+    def pump(self) -> None:
+        """Hand over turns while there are actors and permits for them."""
+        while not self.queue.empty and self.supervisor.idle:
+            turn = self.queue.pop()
+            if not self._permit(turn):
+                self.queue.push(turn, again=True)
+                return
+            self._start(turn)
+        if (
+            not self.queue.empty
+            or len(self.supervisor.busy) + len(self.supervisor.idle) < self.least
+        ):
+            self.scale()
+
+    def released(self, turn: LiveTurn, hold_s: float) -> None:
+        """A turn no longer holds its actor."""
+        mean_s = self.mean_hold_s
+        self.mean_hold_s = hold_s if mean_s is None else mean_s + _NEWEST * (hold_s - mean_s)
+        if turn.has_permit:
+            turn.has_permit = False
+            self.limiter.give()
+
+    def learn(self, failure: Exception | None) -> None:
+        """What the outcome of a turn says about the provider's limit."""
+        before = self.limiter.limit
+        if failure is None:
+            changed = self.limiter.succeeded()
+        elif isinstance(failure, ProviderOverloaded):
+            changed = self.limiter.overloaded(self._clock())
+        else:
+            return
+        if changed and self._observers:
+            self._observers.notice(
+                LimitChangedNotice(self.name, self.limiter.name, before, self.limiter.limit)
+            )
+
+    # --- scaling
+
+    def resize(self, least: int, most: int) -> None:
+        """Set how many actors there may be."""
+        self.least = least
+        self.most = most
+        self.scale()
+
+    def scale(self) -> None:
+        """Start actors at once if they are wanted."""
+        want = self._wanted()
+        if want > self._want:
+            self._rescaled(want)
+        self.supervisor.scale(want, keep=max(want, self._want))
+
+    def tick(self, now: float) -> None:
+        """Once in a while: retire actors that were not wanted for long; sample the rates."""
+        self.start_rate.sample(self.starts, now)
+        self.refusal_rate.sample(self.refused.total(), now)
+        keep = max(self.least, min(self._hold.note(self._wanted(), now), self.most))
+        if keep != self._want:
+            self._rescaled(keep)
+        self.supervisor.scale(self._wanted(), keep=keep)
+
+    def _rescaled(self, want: int) -> None:
+        before, self._want = self._want, want
+        if self._observers:
+            self._observers.notice(ScaledNotice(self.name, before, want))
+
+    def _wanted(self) -> int:
+        return wanted(
+            busy=len(self.supervisor.busy),
+            queued=len(self.queue),
+            least=self.least,
+            most=self.most,
+            limit=self.limiter.limit,
+        )
+
+    # --- the parts of admission and assignment
+
+    def _at_once(self) -> bool:
+        supervisor = self.supervisor
+        actors = len(supervisor.idle) + len(supervisor.starting) + supervisor.room(self.capacity)
+        return min(actors, self.limiter.free) > len(self.queue)
+
+    def _load(self, tenant: str, mine: int, ahead_in_session: int) -> Load:
+        at_once = self._at_once()
+        must_start = not at_once and self.supervisor.live < self.capacity
+        return Load(
+            queued=self._placed,
+            queue_max=self._config.queue_max,
+            tenant_queued=mine,
+            tenant_queue_max=self._config.tenant_queue_max,
+            at_once=at_once,
+            ahead=0 if at_once else self.queue.ahead(tenant),
+            ahead_in_session=ahead_in_session,
+            mean_hold_s=self.mean_hold_s,
+            capacity=self.capacity,
+            start_s=self.supervisor.mean_start_s if must_start else 0.0,
+        )
+
+    def estimate_s(self, tenant: str) -> float:
+        """Seconds that a new turn of this tenant would wait."""
+        return estimated_wait_s(self._load(tenant, self._placed_by.get(tenant, 0), 0))
+
+    def _permit(self, turn: LiveTurn) -> bool:
+        # A turn asked from within another runs on that one's permit: it waits for us.
+        turn.limiter = self.limiter
+        parent = turn.parent
+        while parent is not None:
+            if parent.limiter is self.limiter:
+                return True
+            parent = parent.parent
+        turn.has_permit = self.limiter.take()
+        return turn.has_permit
+
+    def _start(self, turn: LiveTurn) -> None:
+        self.leave(turn.tenant)
+        self.starts += 1
+        actor = self.supervisor.assign(turn)
+        turn.actor = actor
+        self._started(turn)
+        self._overload.waited(turn.started_at - turn.accepted_at)
+        actor.give(turn)

@@ -1,0 +1,22 @@
+"""How a pool empties: first by waiting, then by interrupting what is left."""
+
+from __future__ import annotations
+
+from pool.live import Stop
+from pool.turn import TurnError
+from pool.turns import Turns
+
+
+async def drain(turns: Turns, *, deadline_s: float, grace_s: float) -> None:
+    """Wait up to `deadline_s` for all turns to end; interrupt the rest, which have `grace_s` to obey.
+
+    What an agent does after that is nobody's turn any more: its actor is abandoned.
+    """
+    if await turns.emptied(deadline_s):
+        return
+    error = TurnError("draining", "the server was shut down before the turn ended", retryable=True)
+    for turn in list(turns.live.values()):
+        turns.stop(turn, Stop("interrupted", error=error))
+    if not await turns.emptied(grace_s):
+        turns.abandon_all()
+    await turns.settled()

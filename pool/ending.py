@@ -1,0 +1,119 @@
+"""The end of a turn: its record, its last events and its agent's state, stored in one step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+import structlog
+
+from pool.errors import LeaseLost, PoolError, StoreUnavailable
+from pool.events import ENDINGS
+from pool.live import LiveTurn
+from pool.store.base import Lease, StateChange, Store
+from pool.turn import State, Turn, TurnError
+
+_log = structlog.get_logger("pool.ending")
+
+# Between two tries to store the end of a turn, in seconds: doubled from the first to the last.
+_RETRY_S = (0.05, 1.0)
+
+
+class Ending:
+    """Ends turns, each once. `over` is called when the store has it, or will never have it."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        random: Random,
+        over: Callable[[LiveTurn], None],
+    ) -> None:
+        self._store = store
+        self._random = random
+        self._over = over
+        self._clock = clock
+        self._wall = wall
+
+    async def end(
+        self,
+        turn: LiveTurn,
+        state: State,
+        *,
+        error: TurnError | None = None,
+        change: StateChange | None = None,
+    ) -> None:
+        """End a turn once: its record, its last events and its state in one step, then tell everybody."""
+        if turn.phase == "ending" or turn.phase == "over":
+            return
+        record = self._record_end(turn, state, error)
+        log = turn.session.log
+        log.hold(
+            ENDINGS[state](turn=record, at=record.finished_at or 0.0), record.id, record.session_id
+        )
+        try:
+            await self._commit(turn, change)
+        except PoolError as failure:
+            turn.failure = failure
+            log.drop_held()
+            _log.error(
+                "turn could not be ended here",
+                agent=record.agent,
+                turn_id=record.id,
+                error=failure.code,
+                remedy="another process may hold the session now; it decides how the turn ends",
+            )
+        self._over(turn)
+
+    def _record_end(self, turn: LiveTurn, state: State, error: TurnError | None) -> Turn:
+        record, now = turn.record, self._clock()
+        record.move(state)
+        record.error = error
+        record.output = "".join(turn.texts)
+        record.pending = record.decided = ()
+        record.finished_at = self._wall()
+        if turn.stop is not None:
+            record.forgotten = turn.stop.forgotten
+        if turn.phase == "running":
+            record.run_s += now - turn.started_at
+        elif record.attempt == 0:
+            record.queued_s = now - turn.accepted_at
+        turn.phase = "ending"
+        return record
+
+    async def _commit(self, turn: LiveTurn, change: StateChange | None) -> None:
+        session, wait_s = turn.session, _RETRY_S[0]
+        while True:
+            lease = session.lease
+            if lease is None:
+                raise LeaseLost(f"session {session.key.id} is no longer held here")
+            try:
+                if self._store.suspends:
+                    async with session.writing:
+                        released = await self._write_end(lease, turn, change)
+                else:
+                    released = await self._write_end(lease, turn, change)
+            except LeaseLost:
+                if session.lease is lease:
+                    session.lease = None
+                raise
+            except StoreUnavailable:
+                await asyncio.sleep(wait_s * self._random.uniform(0.5, 1.0))
+                wait_s = min(_RETRY_S[1], wait_s * 2)
+                continue
+            # a new lease may have been claimed while the answer was on its way
+            if released and session.lease is lease:
+                session.lease = None
+            return
+
+    async def _write_end(self, lease: Lease, turn: LiveTurn, change: StateChange | None) -> bool:
+        log = turn.session.log
+        events = log.take_unstored()
+        try:
+            return await self._store.commit(lease, turn.record, events, change)
+        except BaseException:
+            log.untake(events)
+            raise

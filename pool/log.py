@@ -1,0 +1,139 @@
+"""The log of a session, as this process has it: the newest events, and who reads them.
+
+A reader is a cursor, not a queue: however many there are and however slow, an event is kept once, and
+what a reader costs does not depend on how far behind it is. What has left the log is read from the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+
+from msgspec import Struct, field
+
+from pool.events import Cursor, Event
+
+# How many stored events stay here for readers that are a little behind.
+KEEP = 1_024
+
+
+def log_from(end: Cursor) -> Log:
+    """A log that goes on after a cursor."""
+    return Log(end.epoch, end.seq, end.seq + 1, end.seq + 1)
+
+
+class Log(Struct, eq=False):
+    """The tail of one session's log. Its writer stamps events with dense, increasing places."""
+
+    epoch: int
+    # the place of the newest event
+    seq: int
+    # the place of `_events[0]`, had it one
+    _first: int
+    _unstored_from: int
+    # events from this place on are not shown yet: the store has not said yes to them
+    _held_from: float = inf
+    _events: list[Event] = field(default_factory=list)
+    _listeners: tuple[Callable[[], None], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Log {self.end} [{len(self._events)} events, {len(self._listeners)} readers]>"
+
+    @property
+    def end(self) -> Cursor:
+        """The cursor of the newest event."""
+        return Cursor(self.epoch, self.seq)
+
+    @property
+    def shown(self) -> int:
+        """The place of the newest event that readers may see."""
+        return min(self.seq, int(self._held_from) - 1) if self._held_from != inf else self.seq
+
+    @property
+    def visible_end(self) -> Cursor:
+        """The cursor of the newest event that readers may see."""
+        return Cursor(self.epoch, self.shown)
+
+    @property
+    def unstored(self) -> int:
+        """How many events the store has not been given yet."""
+        return self.seq + 1 - self._unstored_from
+
+    def resume(self, end: Cursor) -> None:
+        """Go on as the writer of a new epoch, after what the store has."""
+        self.epoch = end.epoch
+        if end.seq != self.seq:
+            self.seq = end.seq
+            self._events.clear()
+            self._first = self._unstored_from = end.seq + 1
+
+    def add(self, event: Event, turn_id: str, session_id: str) -> None:
+        """Stamp an event, keep it and wake the readers."""
+        self.seq = seq = self.seq + 1
+        event.epoch = self.epoch
+        event.seq = seq
+        event.turn_id = turn_id
+        event.session_id = session_id
+        self._events.append(event)
+        if self._listeners:
+            self._wake()
+
+    def hold(self, event: Event, turn_id: str, session_id: str) -> None:
+        """The same, but readers see it, and what follows it, only after `show`."""
+        self._held_from = min(self._held_from, self.seq + 1)
+        self.add(event, turn_id, session_id)
+
+    def show(self) -> None:
+        """The store has what was held back."""
+        self._held_from = inf
+        self._wake()
+
+    def drop_held(self) -> None:
+        """The store will never have what was held back: it did not happen."""
+        if self._held_from == inf:
+            return
+        self.seq = int(self._held_from) - 1
+        del self._events[max(0, self.seq + 1 - self._first) :]
+        self._unstored_from = min(self._unstored_from, self.seq + 1)
+        self._held_from = inf
+
+    def take_unstored(self) -> Sequence[Event]:
+        """What the store has not been given yet; give it back with `untake` if the store fails."""
+        start = self._unstored_from - self._first
+        self._unstored_from = self.seq + 1
+        return self._events[start:] if start else list(self._events)
+
+    def untake(self, events: Sequence[Event]) -> None:
+        """The store did not take these events: they are unstored again."""
+        if events:
+            self._unstored_from = events[0].seq
+
+    def trim(self) -> None:
+        """Let go of what is stored, but for a few events while somebody listens."""
+        stored = self._unstored_from - self._first
+        surplus = stored - KEEP if self._listeners else stored
+        if surplus > 0:
+            del self._events[:surplus]
+            self._first += surplus
+
+    def covers(self, cursor: Cursor) -> bool:
+        """Whether everything after the cursor is here."""
+        return self._first - 1 <= cursor.seq <= self.seq
+
+    def after(self, cursor: Cursor, limit: int) -> Sequence[Event]:
+        """The events that follow a cursor that the log covers, as far as they may be seen."""
+        start = cursor.seq + 1 - self._first
+        end = min(start + limit, self.shown + 1 - self._first)
+        return self._events[start:end]
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever there may be more to read."""
+        self._listeners += (wake,)
+
+    def unlisten(self, wake: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._listeners = tuple(other for other in self._listeners if other != wake)
+
+    def _wake(self) -> None:
+        for wake in self._listeners:
+            wake()

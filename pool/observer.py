@@ -1,0 +1,128 @@
+"""What the engine tells those who watch it: frozen records through one small door.
+
+An observer must be quick and must not await: it is called on the event loop. One that raises is
+reported once and harms no turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import structlog
+from msgspec import Struct
+
+from pool.turn import Turn
+
+_log = structlog.get_logger("pool.observer")
+
+
+class Notice(Struct, frozen=True, gc=False):
+    """Base of everything an observer is told."""
+
+    agent: str
+
+
+class TurnRefusedNotice(Notice, frozen=True, gc=False):
+    """A turn was not admitted; `code` is the error's, `tenant` whose it was."""
+
+    code: str
+    tenant: str
+
+
+class TurnStartedNotice(Notice, frozen=True, gc=False):
+    """A turn began to run after `queued_s` seconds."""
+
+    turn_id: str
+    attempt: int
+    queued_s: float
+
+
+class TurnEndedNotice(Notice, frozen=True):
+    """A turn ended. `first_token_s` is the time from acceptance to its first text, if there was any."""
+
+    turn: Turn
+    request_id: str
+    first_token_s: float | None
+
+
+class ActorStartedNotice(Notice, frozen=True, gc=False):
+    """An actor is open and idle after `start_s` seconds."""
+
+    actor: str
+    start_s: float
+
+
+class ActorStoppedNotice(Notice, frozen=True, gc=False):
+    """An actor is gone: `retired`, `crashed`, `abandoned` or `failed` (to open). `error` is a type's name."""
+
+    actor: str
+    reason: str
+    error: str | None = None
+
+
+class AgentStateNotice(Notice, frozen=True, gc=False):
+    """The agent went to `state` ("ready" or "degraded")."""
+
+    state: str
+    detail: str
+
+
+class ScaledNotice(Notice, frozen=True, gc=False):
+    """The number of actors wanted went from `before` to `after`."""
+
+    before: int
+    after: int
+
+
+class LimitChangedNotice(Notice, frozen=True, gc=False):
+    """The concurrency limit went from `before` to `after`."""
+
+    limit: str
+    before: int
+    after: int
+
+
+class TasksLeakedNotice(Notice, frozen=True, gc=False):
+    """A turn ended and left `count` tasks behind; they were cancelled."""
+
+    turn_id: str
+    count: int
+
+
+class LoopBlockedNotice(Notice, frozen=True, gc=False):
+    """The event loop stood still for `blocked_s` seconds, in this agent's code at `where`."""
+
+    turn_id: str
+    blocked_s: float
+    where: str
+
+
+class Observer(Protocol):
+    """Somebody who wants to know."""
+
+    def notice(self, notice: Notice) -> None:
+        """Take note of it; return at once."""
+
+
+class Observers:
+    """All observers of a pool. Falsy when there are none, so that nobody makes a record in vain."""
+
+    __slots__ = ("_all", "_broken")
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        self._all = tuple(observers)
+        self._broken: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def notice(self, notice: Notice) -> None:
+        """Tell every observer; one that raises is logged once and told again next time."""
+        for observer in self._all:
+            try:
+                observer.notice(notice)
+            except Exception:
+                if id(observer) not in self._broken:
+                    self._broken.add(id(observer))
+                    _log.exception("observer failed", observer=repr(observer))

@@ -1,0 +1,157 @@
+"""A reader: a cursor into a session's log. From the store what is old, from the log what is new."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from pool.events import Cursor, Event, HistoryLost, TextDelta
+from pool.session import Session
+from pool.store.base import Store
+
+
+def join_deltas(events: Sequence[Event]) -> list[Event]:
+    """The same events with neighbouring text deltas of a turn made one, which has the last one's place."""
+    joined: list[Event] = []
+    run: list[TextDelta] = []
+    for event in events:
+        if type(event) is TextDelta:
+            if run and run[-1].turn_id != event.turn_id:
+                joined.append(_one(run))
+                run = []
+            run.append(event)
+            continue
+        if run:
+            joined.append(_one(run))
+            run = []
+        joined.append(event)
+    if run:
+        joined.append(_one(run))
+    return joined
+
+
+def _one(run: list[TextDelta]) -> TextDelta:
+    last = run[-1]
+    if len(run) == 1:
+        return last
+    return TextDelta(
+        "".join([delta.text for delta in run]),
+        epoch=last.epoch,
+        seq=last.seq,
+        turn_id=last.turn_id,
+        session_id=last.session_id,
+    )
+
+
+class Reader:
+    """Reads a session's log, or one turn's part of it, from a cursor on. Always `close` it.
+
+    With a `wake` callback it is called from the loop when there is more to take; each `take` arms it
+    once. Without one, `wait` waits for that.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        store: Store,
+        after: Cursor,
+        *,
+        turn_id: str | None = None,
+        wake: Callable[[], None] | None = None,
+        closed: Callable[[Session], None],
+    ) -> None:
+        self.cursor = after
+        self._session = session
+        self._store = store
+        self._turn_id = turn_id
+        self._wake = wake
+        self._armed = True
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed: Callable[[Session], None] | None = closed
+        self._ahead: list[Event] = []
+        self._exhausted = False
+        session.readers += 1
+        session.log.listen(self._ring)
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything of the watched turn has been taken: nothing will follow."""
+        return self._exhausted and not self._ahead
+
+    @property
+    def behind(self) -> int:
+        """How many events lie between the cursor and the end of the log."""
+        return max(0, self._session.log.shown - self.cursor.seq)
+
+    async def look(self) -> None:
+        """Read on to the next event of the watched turn, so that `ended` is true if there is none."""
+        while not self._ahead and not self._exhausted and self.behind:
+            self._ahead = await self.take()
+
+    async def take(self, limit: int = 1_000) -> list[Event]:
+        """What follows the cursor now, text deltas joined; at most `limit` events before joining."""
+        self._armed = True
+        if self._ahead:
+            ahead, self._ahead = self._ahead, []
+            return ahead
+        events = await self._next(limit)
+        if self._turn_id is not None:
+            events = self._of_turn(events, self._turn_id)
+        return join_deltas(events)
+
+    async def wait(self) -> None:
+        """Until there is something behind the cursor, or the watched turn has ended."""
+        while not self.ended and self.behind == 0:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def close(self) -> None:
+        """Stop reading. May be called twice."""
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            self._session.log.unlisten(self._ring)
+            self._session.readers -= 1
+            closed(self._session)
+
+    async def _next(self, limit: int) -> Sequence[Event]:
+        log = self._session.log
+        if log.covers(self.cursor):
+            events = log.after(self.cursor, limit)
+        else:
+            page = await self._store.events(self._session.key, self.cursor, limit)
+            events = page.events
+            if page.lost is not None:
+                events = (self._lost(page.lost), *events)
+        if events:
+            self.cursor = events[-1].cursor
+        return events
+
+    def _lost(self, end: Cursor) -> HistoryLost:
+        return HistoryLost(
+            lost_from=str(self.cursor),
+            lost_to=str(end),
+            epoch=end.epoch,
+            seq=end.seq,
+            turn_id=self._turn_id or "",
+            session_id=self._session.key.id,
+        )
+
+    def _of_turn(self, events: Sequence[Event], turn_id: str) -> Sequence[Event]:
+        mine = [event for event in events if event.turn_id == turn_id]
+        if mine and mine[-1].terminal:
+            self._exhausted = True
+        elif self.behind == 0 and turn_id not in self._session.turns:
+            # it ended, and its end lies before the cursor or can no longer be replayed
+            self._exhausted = True
+        return mine
+
+    def _ring(self) -> None:
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+        elif self._wake is not None and self._armed:
+            self._armed = False
+            self._wake()

@@ -1,0 +1,113 @@
+"""What a pool knows of sessions and turns, asked and answered in a tenant's name.
+
+What belongs to another tenant is not found, as if it were not there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pool.errors import InvalidRequest, NotFound
+from pool.ids import Ids, check_id
+from pool.store.base import Page, SessionKey, Store
+from pool.turn import ANYONE, Message, Principal, SessionInfo, Turn
+
+PAGE_MAX = 1_000
+
+
+class Records:
+    """Reads and keeps sessions; the part of a pool that runs nothing."""
+
+    store: Store
+    _ids: Ids
+
+    async def create_session(
+        self,
+        session_id: str | None = None,
+        *,
+        agent: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        ttl_s: float | None = None,
+        principal: Principal = ANYONE,
+    ) -> SessionInfo:
+        """Make a session; `Conflict` if it exists. `agent` answers the turns that name none."""
+        if agent is not None:
+            self._check_agent(agent)
+        if ttl_s is not None and not ttl_s > 0:
+            raise InvalidRequest("ttl_s must be above 0", field="ttl_s")
+        key = self._key(session_id or self._ids.session(), principal)
+        info = SessionInfo(id=key.id, agent=agent, metadata=metadata or {}, ttl_s=ttl_s)
+        return await self.store.create_session(key, info)
+
+    async def session(self, session_id: str, *, principal: Principal = ANYONE) -> SessionInfo:
+        """A session; `NotFound` if there is none."""
+        info = await self.store.session(self._key(session_id, principal))
+        if info is None:
+            raise NotFound(f"there is no session {session_id}")
+        return info
+
+    async def sessions(
+        self, after: str | None = None, limit: int = 100, *, principal: Principal = ANYONE
+    ) -> Page[SessionInfo]:
+        """A page of the tenant's sessions."""
+        return await self.store.sessions(principal.tenant, after, _page(limit))
+
+    async def delete_session(self, session_id: str, *, principal: Principal = ANYONE) -> None:
+        """Forget a session; `SessionBusy` if it has an unfinished turn."""
+        if not await self.store.delete_session(self._key(session_id, principal)):
+            raise NotFound(f"there is no session {session_id}")
+
+    async def fork_session(
+        self,
+        session_id: str,
+        new_id: str | None = None,
+        through_turn: str | None = None,
+        *,
+        principal: Principal = ANYONE,
+    ) -> SessionInfo:
+        """A new session with this one's transcript, up to and including a turn."""
+        if through_turn is not None:
+            check_id(through_turn, "through_turn")
+        new = self._key(new_id or self._ids.session(), principal)
+        return await self.store.fork_session(self._key(session_id, principal), new, through_turn)
+
+    async def messages(
+        self,
+        session_id: str,
+        after: str | None = None,
+        limit: int = 100,
+        *,
+        principal: Principal = ANYONE,
+    ) -> Page[Message]:
+        """A page of the session's transcript, oldest first."""
+        await self.session(session_id, principal=principal)
+        return await self.store.messages(self._key(session_id, principal), after, _page(limit))
+
+    async def turn(self, turn_id: str, *, principal: Principal = ANYONE) -> Turn:
+        """A turn as it is now (a copy, while it has not ended)."""
+        check_id(turn_id, "turn_id")
+        turn = await self.store.turn(turn_id)
+        if turn is None or turn.tenant != principal.tenant:
+            raise NotFound(f"there is no turn {turn_id}")
+        return snapshot(turn)
+
+    def _check_agent(self, name: str) -> None:
+        raise NotImplementedError
+
+    def _key(self, session_id: str, principal: Principal) -> SessionKey:
+        return SessionKey(principal.tenant, check_id(session_id, "session_id"))
+
+
+def snapshot(turn: Turn) -> Turn:
+    """The turn as it is now: itself once it has ended, a copy before."""
+    if turn.ended:
+        return turn
+    return msgspec.structs.replace(turn, usage=msgspec.structs.replace(turn.usage))
+
+
+def _page(limit: int) -> int:
+    if not 1 <= limit <= PAGE_MAX:
+        raise InvalidRequest(f"limit must be 1 to {PAGE_MAX}", field="limit")
+    return limit

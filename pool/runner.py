@@ -1,0 +1,130 @@
+"""Runs an agent on one turn, in the actor's task, and says how it came out."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+
+import structlog
+
+from pool import scope
+from pool.agent import Agent, Approval, TurnEnd, TurnInput
+from pool.config import AgentSpec, PoolConfig
+from pool.context import TurnContext
+from pool.errors import AgentFailed, PoolError
+from pool.live import LiveTurn
+from pool.observer import Observers, TasksLeakedNotice
+from pool.turns import Turns
+
+_log = structlog.get_logger("pool.runner")
+
+
+class Runner:
+    """What the actors of one agent do with a turn."""
+
+    def __init__(
+        self, spec: AgentSpec, turns: Turns, *, config: PoolConfig, observers: Observers
+    ) -> None:
+        self._spec = spec
+        self._turns = turns
+        self._config = config
+        self._observers = observers
+
+    async def __call__(self, agent: Agent, turn: LiveTurn) -> None:
+        """Run the turn to its stored end. What this raises has broken the actor."""
+        outcome: TurnEnd | Exception
+        if turn.stop is not None:
+            # it was stopped between the dispatcher and here
+            outcome = TurnEnd()
+        else:
+            token = scope.current.set(turn)
+            try:
+                context = TurnContext(
+                    turn, self._turns, self._spec, self._config, agent.state_format
+                )
+                end = await agent.run(await self._input(agent, turn), context)
+                outcome = self._checked(end, turn)
+            except asyncio.CancelledError:
+                outcome = self._cancelled(turn)
+            except Exception as error:
+                if turn.stop is None:
+                    self._tell(turn, error)
+                outcome = error
+            finally:
+                scope.current.reset(token)
+            if turn.stop is not None:
+                _uncancel()
+            if turn.tasks:
+                self._cancel_leftovers(turn)
+        await self._turns.finish(turn, outcome, agent.state_format)
+
+    async def _input(self, agent: Agent, turn: LiveTurn) -> TurnInput:
+        record = turn.record
+        text = record.request.input
+        if not agent.state_format:
+            return TurnInput(text)
+        lease = turn.session.lease
+        if lease is None:
+            raise AgentFailed("the session is no longer held here")
+        state = await self._turns.load(lease, turn)
+        if state.data is not None and state.format != agent.state_format:
+            raise AgentFailed(
+                f"the session's state is of format {state.format!r}, the agent's is "
+                f"{agent.state_format!r}; go on in a fork of the session, which starts from the transcript"
+            )
+        return TurnInput(
+            text,
+            state=state.data,
+            state_version=state.version,
+            unseen=state.unseen,
+            resume=turn.resume,
+            approvals=tuple(
+                Approval(d.call.call_id, d.decision, d.by, d.reason) for d in record.decided
+            ),
+        )
+
+    def _cancelled(self, turn: LiveTurn) -> TurnEnd | Exception:
+        task = asyncio.current_task()
+        if turn.stop is not None:
+            return TurnEnd()
+        if task is not None and task.cancelling():
+            # not the turn is meant but the actor: its supervisor ends it
+            raise asyncio.CancelledError
+        return AgentFailed("the agent was cancelled by its own code")
+
+    def _checked(self, end: object, turn: LiveTurn) -> TurnEnd | Exception:
+        if not isinstance(end, TurnEnd):
+            return AgentFailed(f"the agent returned {type(end).__name__}; run() returns a TurnEnd")
+        if end.status == "paused" and not (turn.record.pending or turn.record.decided):
+            return AgentFailed("the agent paused, but no call of a tool waits for a decision")
+        if end.output is not None and len(end.output) * 4 > self._config.max_output_bytes:
+            size = len(end.output.encode("utf-8", "replace"))
+            if size > self._config.max_output_bytes:
+                return AgentFailed(
+                    f"the answer is longer than {self._config.max_output_bytes} bytes, "
+                    "the most a turn may say"
+                )
+        return end
+
+    def _tell(self, turn: LiveTurn, error: Exception) -> None:
+        # The message stays out of the log: it may hold what the user said, or a secret.
+        frames = traceback.extract_tb(error.__traceback__)
+        _log.error(
+            "agent failed",
+            agent=turn.record.agent,
+            turn_id=turn.record.id,
+            error=error.code if isinstance(error, PoolError) else type(error).__name__,
+            where=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-3:]],
+        )
+
+    def _cancel_leftovers(self, turn: LiveTurn) -> None:
+        count = scope.cancel_leftovers(turn)
+        if count and self._observers:
+            self._observers.notice(TasksLeakedNotice(turn.record.agent, turn.record.id, count))
+
+
+def _uncancel() -> None:
+    # The cancellation meant the turn. The actor's task lives on.
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

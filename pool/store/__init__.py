@@ -1,0 +1,1 @@
+"""Where sessions, turns, events and leases live: one contract (`base`), several stores."""

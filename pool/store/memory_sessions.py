@@ -1,0 +1,320 @@
+"""All sessions of a memory store: those in use, those at rest, and what keeps them within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from math import inf
+from typing import Final
+
+from pool.errors import DeadLetter, StoreUnavailable
+from pool.store import rest
+from pool.store.base import Page, SessionKey, StateChange
+from pool.store.listing import Listing, place_of
+from pool.store.memory_limits import MemoryLimits
+from pool.store.memory_session import SessionRecord
+from pool.turn import SessionInfo, Turn
+
+# About how many bytes these take, besides what is said in them.
+SESSION_BYTES: Final = 1_600
+TURN_BYTES: Final = 900
+EVENT_BYTES: Final = 160
+RESTING_BYTES: Final = 200
+# a turn's place in the index
+TURN_ID_BYTES: Final = 130
+# How many sessions are dropped together. The oldest of a dict is found in time that grows with what
+# was dropped before it, so that dropping them one by one would cost more.
+DROP_TOGETHER: Final = 32
+DROP_ROUNDS: Final = 8
+
+
+class Sessions:
+    """Finds, makes, rests, wakes and drops sessions. `now` is in seconds since the epoch."""
+
+    def __init__(self, limits: MemoryLimits) -> None:
+        self.limits = limits
+        self.live: dict[SessionKey, SessionRecord] = {}
+        # by name, in the order in which they came to rest: those idle longest first
+        self.resting: dict[str, bytes] = {}
+        # the name of each turn's session
+        self.index: dict[str, str] = {}
+        self.dead_letters: dict[str, None] = {}
+        # about how many bytes all take
+        self.size = 0
+        self._listings: dict[str, Listing] = {}
+        self._number = 0
+        # where the rounds of `sweep` are
+        self._to_rest: Iterator[SessionKey] = iter(())
+        self._to_age: Iterator[str] = iter(())
+
+    def __len__(self) -> int:
+        return len(self.live) + len(self.resting)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Sessions [{len(self.live)} in use, {len(self.resting)} at rest, {self.size} bytes]>"
+        )
+
+    # --- finding and making
+
+    def find(self, key: SessionKey, now: float) -> SessionRecord | None:
+        """The session, in use from now on; None if there is none or it has expired."""
+        record = self.live.get(key)
+        if record is None:
+            name = f"{key[0]}/{key[1]}"
+            if name not in self.resting:
+                return None
+            record = self._wake(name)
+        if record.expires_at <= now:
+            self.forget(record)
+            return None
+        return record
+
+    def find_turn(self, turn_id: str, now: float) -> SessionRecord | None:
+        """The session that has this turn."""
+        name = self.index.get(turn_id)
+        return None if name is None else self.find(_key(name), now)
+
+    def make(self, key: SessionKey, now: float) -> SessionRecord:
+        """A new session."""
+        self._number = number = self._number + 1
+        name = f"{key[0]}/{key[1]}"
+        listing = self._listings.get(key[0])
+        if listing is None:
+            listing = self._listings[key[0]] = Listing()
+        listing.add(number, name)
+        expires_at = now + self.limits.session_ttl_s
+        record = SessionRecord(key, name, number, now, now, expires_at, size=SESSION_BYTES)
+        self.live[key] = record
+        self.size += SESSION_BYTES
+        return record
+
+    def took(self, record: SessionRecord, turn: Turn) -> None:
+        """A session has a new turn."""
+        self.index[turn.id] = record.name
+        self.grow(record, TURN_BYTES + len(turn.request.input))
+
+    def ended(
+        self, record: SessionRecord, turn: Turn, events: int, state: StateChange | None
+    ) -> None:
+        """A turn of a session has ended with so many more events; what is too much goes."""
+        # the output is in the turn and in its deltas
+        size = EVENT_BYTES * events + 2 * len(turn.output)
+        self.grow(record, size if state is None else size + len(state.data))
+        if turn.error is not None and turn.error.code == DeadLetter.code:
+            self.dead_letters[turn.id] = None
+        surplus = len(record.turns) - self.limits.max_turns_per_session
+        # an eighth at a time: dropping looks at the whole session
+        if surplus > self.limits.max_turns_per_session // 8:
+            self._drop_turns(record, surplus)
+        record.transcript.trim(self.limits.max_messages_per_session // 2)
+
+    def grow(self, record: SessionRecord, size: int) -> None:
+        """A session takes about so many bytes more."""
+        record.size += size
+        self.size += size
+
+    def _drop_turns(self, record: SessionRecord, count: int) -> None:
+        events = len(record.log.events)
+        gone = record.drop_turns(count)
+        events -= len(record.log.events)
+        self.grow(record, -TURN_BYTES * len(gone) - EVENT_BYTES * events)
+        self.forget_turns(gone)
+
+    def forget(self, record: SessionRecord) -> None:
+        """Drop a session that is in use, with all that leads to it."""
+        del self.live[record.key]
+        self.size -= record.size
+        self.forget_turns(record.turns)
+        listing = self._listings[record.key[0]]
+        listing.drop(record.number)
+        if not listing:
+            del self._listings[record.key[0]]
+
+    def forget_turns(self, turn_ids: Iterable[str]) -> None:
+        """Turns that can no longer be found."""
+        for turn_id in turn_ids:
+            del self.index[turn_id]
+            self.dead_letters.pop(turn_id, None)
+
+    def dead_letters_of(self, tenant: str | None, limit: int) -> list[str]:
+        """The newest turns that ended as dead letters (of one tenant), newest first."""
+        found = (
+            turn_id
+            for turn_id in reversed(self.dead_letters)
+            if tenant is None or _key(self.index[turn_id]).tenant == tenant
+        )
+        return list(islice(found, limit))
+
+    # --- what callers see
+
+    def info(self, key: SessionKey, now: float) -> SessionInfo | None:
+        """The session as callers see it; one at rest stays so."""
+        record = self.live.get(key)
+        if record is not None:
+            return record.info if record.expires_at > now else None
+        packed = self.resting.get(f"{key[0]}/{key[1]}")
+        if packed is None or rest.label(packed).expires_at <= now:
+            return None
+        return rest.info(packed, key[1])
+
+    def page(self, tenant: str, after: str | None, limit: int, now: float) -> Page[SessionInfo]:
+        """A tenant's sessions, in the order of their making."""
+        number = place_of(after)
+        listing = self._listings.get(tenant, Listing())
+        found: list[tuple[int, SessionInfo]] = []
+        while len(found) <= limit and (listed := listing.after(number, limit + 1)):
+            number = listed[-1][0]
+            for each, name in listed:
+                info = self.info(_key(name), now)
+                if info is not None:
+                    found.append((each, info))
+        more = len(found) > limit
+        return Page([info for _, info in found[:limit]], str(found[limit - 1][0]) if more else None)
+
+    # --- bounds
+
+    def full(self, more: int) -> bool:
+        """Whether something must go before so many more sessions are made."""
+        return self.size > self.limits.max_bytes or (
+            more > 0 and len(self.live) + len(self.resting) + more > self.limits.max_sessions
+        )
+
+    def make_room(self, more: int, keep: SessionRecord | None = None) -> None:
+        """Drop those idle longest; `StoreUnavailable` if none can be dropped. `keep` stays.
+
+        Drops a bounded number, so that no call takes long.
+        """
+        for _ in range(DROP_ROUNDS):
+            if not self._drop_oldest(keep):
+                raise StoreUnavailable(
+                    f"the memory store is full ({len(self)} sessions, about {self.size} bytes) and "
+                    f"no session is idle; raise max_sessions ({self.limits.max_sessions}) or "
+                    f"max_bytes ({self.limits.max_bytes}), or use a store on disk",
+                    retry_after_s=1.0,
+                )
+            if not self.full(more):
+                return
+
+    def _drop_oldest(self, keep: SessionRecord | None) -> bool:
+        count = min(DROP_TOGETHER, 1 + len(self.resting) // 8)
+        names = list(islice(self.resting, count))
+        for name in names:
+            self.forget(self._wake(name))
+        if names:
+            return True
+        # what is idle comes to rest soon: it is enough to look at the first of those in use
+        for record in islice(self.live.values(), 1_000):
+            if record is not keep and not record.unfinished:
+                self.forget(record)
+                return True
+        return False
+
+    # --- rest
+
+    def sweep(self, now: float, budget: int) -> int:
+        """Bring idle sessions to rest, drop what has outlived its time. Looks at `budget` of each.
+
+        Returns how many were brought to rest.
+        """
+        self._age(now, budget)
+        return self._rest(now, budget)
+
+    def _rest(self, now: float, budget: int) -> int:
+        idle_since = now - self.limits.rest_after_s
+        rested = 0
+        for key in self._next_to_rest(budget):
+            record = self.live.get(key)
+            if record is None or record.unfinished or record.restless:
+                continue
+            if record.updated_at <= idle_since:
+                rested += self._put_to_rest(record)
+        return rested
+
+    def _next_to_rest(self, budget: int) -> list[SessionKey]:
+        keys = list(islice(self._to_rest, budget))
+        if not keys:
+            self._to_rest = iter(list(self.live))
+            keys = list(islice(self._to_rest, budget))
+        return keys
+
+    def _put_to_rest(self, record: SessionRecord) -> bool:
+        limits = self.limits
+        if record.created_at <= record.updated_at - limits.events_ttl_s:
+            record.drop_events(record.updated_at - limits.events_ttl_s)
+        until = record.updated_at + limits.events_ttl_s if record.log.events else inf
+        try:
+            packed = rest.pack(record, events_until=until)
+        except rest.Unpackable:
+            # a tool's own object, say: it stays as it is until it expires
+            record.restless = True
+            return False
+        del self.live[record.key]
+        self.resting[record.name] = packed
+        self.size += _resting_size(packed, record) - record.size
+        return True
+
+    def _wake(self, name: str) -> SessionRecord:
+        packed = self.resting.pop(name)
+        record = rest.unpack(packed, _key(name), name)
+        record.size = SESSION_BYTES + 2 * len(packed) + TURN_BYTES * len(record.turns)
+        record.size += EVENT_BYTES * len(record.log.events)
+        self.live[record.key] = record
+        self.size += record.size - _resting_size(packed, record)
+        return record
+
+    def _age(self, now: float, budget: int) -> None:
+        for name in self._next_to_age(budget):
+            packed = self.resting.get(name)
+            if packed is None:
+                record = self.live.get(_key(name))
+                if record is not None:
+                    self._age_live(record, now)
+                continue
+            label = rest.label(packed)
+            if label.expires_at <= now:
+                self.forget(self._wake(name))
+            elif label.events_until <= now:
+                self._age_resting(name, now)
+
+    def _age_live(self, record: SessionRecord, now: float) -> None:
+        if record.expires_at <= now:
+            self.forget(record)
+        elif record.created_at <= now - self.limits.events_ttl_s:
+            self.grow(record, -EVENT_BYTES * record.drop_events(now - self.limits.events_ttl_s))
+
+    def _age_resting(self, name: str, now: float) -> None:
+        # replaced in its place: it has not been used
+        before = self.resting[name]
+        record = rest.unpack(before, _key(name), name)
+        record.drop_events(now - self.limits.events_ttl_s)
+        until = now + self.limits.events_ttl_s if record.log.events else inf
+        after = self.resting[name] = rest.pack(record, events_until=until)
+        self.size += len(after) - len(before)
+
+    def _next_to_age(self, budget: int) -> list[str]:
+        names = list(islice(self._to_age, budget))
+        if not names:
+            self._to_age = self._walk()
+            names = list(islice(self._to_age, budget))
+        return names
+
+    def _walk(self) -> Iterator[str]:
+        """The names of all sessions, while they come and go."""
+        for tenant in list(self._listings):
+            number = 0
+            while (listing := self._listings.get(tenant)) and (
+                listed := listing.after(number, 100)
+            ):
+                number = listed[-1][0]
+                for _, name in listed:
+                    yield name
+
+
+def _key(name: str) -> SessionKey:
+    tenant, _, session_id = name.rpartition("/")
+    return SessionKey(tenant, session_id)
+
+
+def _resting_size(packed: bytes, record: SessionRecord) -> int:
+    return RESTING_BYTES + len(packed) + TURN_ID_BYTES * len(record.turns)

@@ -1,0 +1,3 @@
+"""What a pool tells those who operate it: metrics, logs, and who blocks the loop. Each is
+optional.
+"""

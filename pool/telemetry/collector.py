@@ -1,0 +1,136 @@
+"""The families of metrics, made from the tallies and the pool's state at the moment of a scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from pool.stats import PoolStats
+from pool.telemetry.gauges import gauges
+from pool.telemetry.tally import AgentTally, Distribution
+
+
+class PoolCollector(Collector):
+    """Reads; changes nothing. Without `stats` there are no gauges yet."""
+
+    def __init__(self, tallies: Mapping[str, AgentTally], lag: Distribution) -> None:
+        self._tallies = tallies
+        self._lag = lag
+        self.stats: Callable[[], PoolStats] | None = None
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry is the pool's own, and its names need no check at registration."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, with one sample an agent and value of its second label."""
+        yield from self._turns()
+        yield from self._actors()
+        yield from self._troubles()
+        if self.stats is not None:
+            yield from gauges(self.stats())
+
+    def _turns(self) -> Iterator[Metric]:
+        yield self._by(
+            "actorpool_turns",
+            "Turns that ended, by the state they ended in.",
+            "state",
+            lambda tally: tally.turns,
+        )
+        yield self._distribution(
+            "actorpool_turn_seconds",
+            "Seconds from a turn's acceptance to its end, without the wait for humans.",
+            lambda tally: tally.turns_s,
+        )
+        yield self._distribution(
+            "actorpool_turn_queue_seconds",
+            "Seconds a turn waited in the queue.",
+            lambda tally: tally.queued,
+        )
+        yield self._distribution(
+            "actorpool_turn_first_token_seconds",
+            "Seconds from a turn's acceptance to the first text of its answer.",
+            lambda tally: tally.first_token,
+        )
+        yield self._by(
+            "actorpool_tokens",
+            "Tokens of models that turns used.",
+            "direction",
+            lambda tally: {"input": tally.input_tokens, "output": tally.output_tokens},
+        )
+        yield self._by(
+            "actorpool_refusals",
+            "Turns that were not admitted, by the reason's code.",
+            "reason",
+            lambda tally: tally.refusals,
+        )
+
+    def _actors(self) -> Iterator[Metric]:
+        yield self._count(
+            "actorpool_actor_starts", "Actors that opened.", lambda tally: tally.starts
+        )
+        yield self._by(
+            "actorpool_actor_stops",
+            "Actors that are gone: retired, crashed, abandoned, or failed to open.",
+            "reason",
+            lambda tally: tally.stops,
+        )
+        yield self._by(
+            "actorpool_scale_moves",
+            "Changes of how many actors are wanted.",
+            "direction",
+            lambda tally: tally.scale_moves,
+        )
+        yield self._by(
+            "actorpool_limit_changes",
+            "Changes of the concurrency limit.",
+            "direction",
+            lambda tally: tally.limit_moves,
+        )
+
+    def _troubles(self) -> Iterator[Metric]:
+        yield self._count(
+            "actorpool_leaked_tasks",
+            "Tasks that turns left behind; they were cancelled.",
+            lambda tally: tally.leaked,
+        )
+        yield self._count(
+            "actorpool_loop_blocked",
+            "Times that an agent's code made the event loop stand still.",
+            lambda tally: tally.blocked,
+        )
+        lag = HistogramMetricFamily(
+            "actorpool_loop_lag_seconds", "Seconds that a timer of the event loop came late."
+        )
+        lag.add_metric((), self._lag.buckets(), self._lag.total)
+        yield lag
+
+    def _count(self, name: str, help_: str, read: Callable[[AgentTally], int]) -> Metric:
+        family = CounterMetricFamily(name, help_, labels=("agent",))
+        for agent, tally in self._tallies.items():
+            family.add_metric((agent,), read(tally))
+        return family
+
+    def _by(
+        self, name: str, help_: str, label: str, read: Callable[[AgentTally], Mapping[str, int]]
+    ) -> Metric:
+        family = CounterMetricFamily(name, help_, labels=("agent", label))
+        for agent, tally in self._tallies.items():
+            for value, count in read(tally).items():
+                family.add_metric((agent, value), count)
+        return family
+
+    def _distribution(
+        self, name: str, help_: str, read: Callable[[AgentTally], Distribution]
+    ) -> Metric:
+        family = HistogramMetricFamily(name, help_, labels=("agent",))
+        for agent, tally in self._tallies.items():
+            distribution = read(tally)
+            family.add_metric((agent,), distribution.buckets(), distribution.total)
+        return family

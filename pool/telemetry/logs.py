@@ -1,0 +1,175 @@
+"""Logs of a pool: one line a turn, and a line for what an operator should know.
+
+Nothing here configures structlog when it is imported or used in somebody's program: `Logs()` then
+writes through the program's own configuration. `configure` is for a process that is ours alone,
+the command.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import time
+from typing import Any, BinaryIO, Final, Literal
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from pool.observer import Notice, TurnEndedNotice, TurnRefusedNotice
+from pool.telemetry import processors
+from pool.telemetry.advice import TELL, Refusals
+from pool.telemetry.lines import LineWriter
+
+Format = Literal["auto", "json", "console"]
+Level = Literal["debug", "info", "warning", "error"]
+
+_SEVERITY: Final[dict[Level, int]] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+_log = structlog.get_logger("pool")
+
+
+class TurnLine(Struct, frozen=True, omit_defaults=True, gc=False):
+    """The line that a turn leaves: what became of it, never what was said in it."""
+
+    timestamp: datetime
+    level: str
+    event: str
+    agent: str
+    state: str
+    turn_id: str
+    session_id: str
+    request_id: str
+    tenant: str
+    attempt: int
+    queued_s: float
+    run_s: float
+    first_token_s: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    tool_calls: int = 0
+    cost_usd: float | None = None
+    error: str | None = None
+
+
+class Logs:
+    """An observer that logs.
+
+    `lines`: where the turns' lines go, as JSON, from `level` on. Without it they too are ordinary
+    lines of structlog.
+    """
+
+    def __init__(self, lines: LineWriter | None = None, *, level: Level = "info") -> None:
+        self._lines = lines
+        self._least = _SEVERITY[level]
+        self._encode = msgspec.json.Encoder().encode
+        self._tell: dict[type[Notice], Callable[[Any], None]] = {
+            **TELL,
+            TurnEndedNotice: self._turn_ended,
+            TurnRefusedNotice: Refusals().tell,
+        }
+
+    def notice(self, notice: Notice) -> None:
+        """Log what happened, if it is worth a line."""
+        tell = self._tell.get(type(notice))
+        if tell is not None:
+            tell(notice)
+
+    def _turn_ended(self, notice: TurnEndedNotice) -> None:
+        level: Level = "warning" if notice.turn.state == "failed" else "info"
+        if _SEVERITY[level] < self._least:
+            return
+        line = _turn_line(notice, level)
+        if self._lines is not None:
+            self._lines.write(self._encode(line))
+        else:
+            _log.log(_SEVERITY[level], line.event, **_fields(line))
+
+
+def configure(
+    *,
+    format: Format = "auto",  # noqa: A002 - what it is called everywhere else
+    level: Level = "info",
+    stream: BinaryIO | None = None,
+) -> tuple[Logs, LineWriter]:
+    """Set up the logs of this whole process, those of the standard library's logging included.
+
+    `auto` is readable on a terminal and JSON elsewhere. Only at level `debug` are exceptions logged
+    with their text. Returns the observer for the pool, and the writer, to be flushed at the end.
+    """
+    stream = stream if stream is not None else sys.stderr.buffer
+    lines = LineWriter(stream)
+    readable = format == "console" or (format == "auto" and stream.isatty())
+    steps: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        processors.add_scope,
+    ]
+    if readable:
+        steps += _console(colors=stream.isatty(), quote=level == "debug")
+    else:
+        steps += [
+            structlog.processors.format_exc_info
+            if level == "debug"
+            else processors.outline_exception,
+            processors.render_json,
+        ]
+    structlog.configure(
+        processors=steps,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lines,
+        cache_logger_on_first_use=True,
+    )
+    bridge = processors.Bridge(quote=level == "debug")
+    # libraries at info are about themselves: one line a request, say
+    logging.basicConfig(handlers=[bridge], level=level.upper(), force=True)
+    return Logs(None if readable else lines, level=level), lines
+
+
+def _console(*, colors: bool, quote: bool) -> list[Any]:
+    from structlog import dev
+
+    renderer = dev.ConsoleRenderer(
+        colors=colors, exception_formatter=dev.plain_traceback, sort_keys=False
+    )
+    return [renderer] if quote else [processors.outline_exception, renderer]
+
+
+def _fields(line: TurnLine) -> dict[str, Any]:
+    """What a line of structlog says itself is left to it; what is not known is left out."""
+    given = msgspec.structs.asdict(line).items()
+    own = ("timestamp", "level", "event")
+    return {name: value for name, value in given if name not in own and value is not None}
+
+
+def _turn_line(notice: TurnEndedNotice, level: Level) -> TurnLine:
+    turn = notice.turn
+    usage = turn.usage
+    # by position: naming eighteen fields costs as much as the rest of the line
+    return TurnLine(
+        datetime.fromtimestamp(time(), UTC),
+        level,
+        "turn ended",
+        turn.agent,
+        turn.state,
+        turn.id,
+        turn.session_id,
+        notice.request_id,
+        turn.tenant,
+        turn.attempt,
+        int(turn.queued_s * 1e6) / 1e6,
+        int(turn.run_s * 1e6) / 1e6,
+        notice.first_token_s,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.tool_calls,
+        usage.cost_usd,
+        turn.error.code if turn.error is not None else None,
+    )

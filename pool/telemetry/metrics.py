@@ -1,0 +1,144 @@
+"""Metrics of one pool for Prometheus: an observer that counts, and a page that is written when
+asked for.
+
+Every `Metrics` has a registry of its own, so that two pools in one process never meet. No series
+has a tenant or a session: their number is bounded by the agents of the configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from pool.observer import (
+    ActorStartedNotice,
+    ActorStoppedNotice,
+    LimitChangedNotice,
+    LoopBlockedNotice,
+    Notice,
+    ScaledNotice,
+    TasksLeakedNotice,
+    TurnEndedNotice,
+    TurnRefusedNotice,
+)
+from pool.stats import PoolStats
+from pool.telemetry.collector import PoolCollector
+from pool.telemetry.tally import LAG_BOUNDS, AgentTally, Distribution
+
+LAG_INTERVAL_S: Final = 0.5
+
+
+class Metrics:
+    """Counts what the engine tells. Give it to a pool as an observer, then let it `watch` that
+    pool.
+
+    `agents`: the names of all agents of the pool. What is told of any other is not counted.
+    `registry`: other collectors may be added to it.
+    """
+
+    def __init__(self, agents: Iterable[str]) -> None:
+        self.registry = CollectorRegistry()
+        self._tallies = {agent: AgentTally() for agent in agents}
+        self._lag = Distribution(LAG_BOUNDS)
+        self._collector = PoolCollector(self._tallies, self._lag)
+        self._timer: asyncio.TimerHandle | None = None
+        self._counts: dict[type[Notice], Callable[[AgentTally, Any], None]] = {
+            TurnEndedNotice: _count_turn,
+            TurnRefusedNotice: _count_refusal,
+            ActorStartedNotice: _count_start,
+            ActorStoppedNotice: _count_stop,
+            ScaledNotice: _count_scale_move,
+            LimitChangedNotice: _count_limit_move,
+            TasksLeakedNotice: _count_leak,
+            LoopBlockedNotice: _count_blocked,
+        }
+        self.registry.register(self._collector)
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def notice(self, notice: Notice) -> None:
+        """Count what happened."""
+        count = self._counts.get(type(notice))
+        tally = self._tallies.get(notice.agent)
+        if count is not None and tally is not None:
+            count(tally, notice)
+
+    def watch(self, stats: Callable[[], PoolStats]) -> None:
+        """Read the gauges (actors, queue, limit) from `stats` (a pool's own method) at every
+        scrape.
+        """
+        self._collector.stats = stats
+
+    def start(self) -> None:
+        """Sample how late the running loop is, every half second, until `stop`."""
+        self.stop()
+        self._sample(asyncio.get_running_loop(), monotonic())
+
+    def stop(self) -> None:
+        """Sample no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def page(self, accept: str = "") -> tuple[bytes, str]:
+        """The page and its content type, in the best format of an `Accept` header (OpenMetrics, or
+        text).
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def _sample(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        # a clock of its own: uvloop's counts milliseconds, and stands still within a tick
+        now = monotonic()
+        self._lag.add(max(0.0, now - due))
+        due = now + LAG_INTERVAL_S
+        self._timer = loop.call_later(LAG_INTERVAL_S, self._sample, loop, due)
+
+
+def _count_turn(tally: AgentTally, notice: TurnEndedNotice) -> None:
+    turn = notice.turn
+    tally.turns[turn.state] += 1
+    tally.turns_s.add(turn.queued_s + turn.run_s)
+    tally.queued.add(turn.queued_s)
+    if notice.first_token_s is not None:
+        tally.first_token.add(notice.first_token_s)
+    usage = turn.usage
+    tally.input_tokens += usage.input_tokens
+    tally.output_tokens += usage.output_tokens
+
+
+def _count_refusal(tally: AgentTally, notice: TurnRefusedNotice) -> None:
+    tally.refusals[notice.code] += 1
+
+
+def _count_start(tally: AgentTally, notice: ActorStartedNotice) -> None:
+    tally.starts += 1
+
+
+def _count_stop(tally: AgentTally, notice: ActorStoppedNotice) -> None:
+    tally.stops[notice.reason] += 1
+
+
+def _count_scale_move(tally: AgentTally, notice: ScaledNotice) -> None:
+    tally.scale_moves[_direction(notice.before, notice.after)] += 1
+
+
+def _count_limit_move(tally: AgentTally, notice: LimitChangedNotice) -> None:
+    tally.limit_moves[_direction(notice.before, notice.after)] += 1
+
+
+def _count_leak(tally: AgentTally, notice: TasksLeakedNotice) -> None:
+    tally.leaked += notice.count
+
+
+def _count_blocked(tally: AgentTally, notice: LoopBlockedNotice) -> None:
+    tally.blocked += 1
+
+
+def _direction(before: int, after: int) -> str:
+    return "up" if after > before else "down"

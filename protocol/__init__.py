@@ -1,0 +1,1 @@
+"""The wire: frames and encoders without I/O, the server and its doors, the client."""

@@ -1,0 +1,111 @@
+"""The server's process: everything is made, runs until a signal, and is taken down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+from collections.abc import Mapping
+from typing import Final
+
+import click
+import structlog
+import uvloop
+
+from pool import AgentPool
+from pool.config import AgentSpec
+from pool.errors import ConfigError
+from pool.telemetry.logs import Logs, configure
+from pool.telemetry.metrics import Metrics
+from pool.telemetry.processors import loop_exception_handler
+from protocol.command.ending import EndSignals, end_within
+from protocol.command.garbage import OldCollections, settle
+from protocol.command.load import load
+from protocol.command.scrape import scrape_route
+from protocol.server import Server
+from protocol.settings import Settings
+
+# How long the process may take to end by itself when everything of ours is closed.
+EXIT_GRACE_S: Final = 1.0
+
+_log = structlog.get_logger("protocol.command")
+
+
+def serve(settings: Settings, environ: Mapping[str, str]) -> int:
+    """Serve until a signal; the exit code. `ConfigError` for what only shows when it is tried."""
+    # what the start makes stays: there is nothing to collect before `settle`
+    gc.disable()
+    specs = load(settings.agents, environ)
+    logs, lines = configure(format=settings.log.format, level=settings.log.level)
+    try:
+        uvloop.run(_run(settings, specs, logs))
+    finally:
+        lines.flush()
+    return 0
+
+
+async def _run(settings: Settings, specs: Mapping[str, AgentSpec], logs: Logs) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(loop_exception_handler(_log))
+    signals = EndSignals(loop, within_s=_longest_end_s(settings))
+    metrics = Metrics(specs)
+    pool = AgentPool(specs, config=settings.pool, observers=(metrics, logs))
+    metrics.watch(pool.stats)
+    server = Server(
+        pool,
+        config=settings.server,
+        ws=settings.ws,
+        extra_routes={("GET", "/metrics"): scrape_route(metrics)},
+    )
+    async with pool:
+        await _start(server, settings)
+        garbage = OldCollections(idle=lambda: pool.stats().turns == 0)
+        garbage.start()
+        metrics.start()
+        settle()
+        click.echo(_greeting(server))
+        name = await signals.wait()
+        _log.info(
+            "draining", signal=name, turns=pool.stats().turns, at_most_s=settings.server.drain_s
+        )
+        await server.drain(settings.server.drain_s)
+        metrics.stop()
+        garbage.stop()
+    _log.info("ended")
+    signals.done()
+    # an agent may leave tasks behind that swallow cancellation, or threads that go on
+    end_within(EXIT_GRACE_S, 0)
+
+
+async def _start(server: Server, settings: Settings) -> None:
+    try:
+        await server.start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            remedy = "something listens there already: choose another port, or 0 for any free one"
+            raise ConfigError("server.port", settings.server.port, remedy) from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            remedy = "this user may not listen there: choose a port above 1023"
+            raise ConfigError("server.port", settings.server.port, remedy) from None
+        remedy = "this machine has no such address: use one of its own, such as 127.0.0.1"
+        raise ConfigError("server.host", settings.server.host, remedy) from None
+
+
+def _greeting(server: Server) -> str:
+    agents = ", ".join(server.pool.specs)
+    return (
+        f"actorpool serves {agents} at {server.url} - try: "
+        f'curl --json \'{{"message": "hello"}}\' {server.url}/agent/invoke'
+    )
+
+
+def _longest_end_s(settings: Settings) -> float:
+    """The sum of what may be waited for after the first signal, and some time to do it."""
+    return (
+        settings.server.drain_s
+        # turns that are interrupted, then actors that are closed
+        + 2 * settings.pool.cancel_grace_s
+        + settings.server.close_timeout_s
+        + settings.ws.close_grace_s
+        + 5.0
+    )

@@ -1,0 +1,101 @@
+"""A connection: aiohttp's, with deadlines of its own and our words for what is no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+if TYPE_CHECKING:
+    from protocol.http.listener import Listener
+
+
+class Connection(RequestHandler):
+    """One client's connection.
+
+    A head that has begun must be there within `header_timeout_s`.
+    """
+
+    __slots__ = ("_head_deadline", "_listener")
+
+    def __init__(self, listener: Listener, **options: Any) -> None:
+        super().__init__(listener, **options)
+        self._listener = listener
+        self._head_deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or turn it away when there are enough."""
+        if self._listener.full and isinstance(transport, asyncio.Transport):
+            transport.write(self._listener.turned_away())
+            transport.close()
+            return
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client, or we, ended it."""
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; time a head that is there in part only."""
+        super().data_received(data)
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            if self._head_deadline is not None:
+                self._head_arrived()
+        elif self._head_deadline is None:
+            self._head_deadline = self._loop.call_later(
+                self._listener.config.header_timeout_s, self._head_late
+            )
+
+    @property
+    def patience_s(self) -> float:
+        """How long a client may take nothing of what was written, in seconds."""
+        return self._listener.config.slow_reader_s
+
+    def send(self, data: bytes) -> None:
+        """Write without waiting. What can no longer be sent is dropped: the handler is about to be
+        cancelled then."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    def high_water(self, unsent_bytes: int) -> None:
+        """Pause writing when so many bytes could not be sent."""
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits(high=unsent_bytes)
+
+    async def drained(self, within_s: float) -> bool:
+        """Wait until the client has taken enough of what was written; False if it is too slow."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._drain_helper()
+        except TimeoutError:
+            return False
+        return True
+
+    def cut(self) -> None:
+        """End the connection now; what was not sent is lost."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP. `message` may repeat what was sent: it is not passed on."""
+        return self._listener.unreadable(request, status, exc)
+
+    def _head_arrived(self) -> None:
+        deadline, self._head_deadline = self._head_deadline, None
+        if deadline is not None:
+            deadline.cancel()
+
+    def _head_late(self) -> None:
+        self._head_deadline = None
+        self.force_close()

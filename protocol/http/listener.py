@@ -1,0 +1,82 @@
+"""What makes connections and requests: aiohttp's low-level server with ours in place of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from protocol.config import ServerConfig
+from protocol.http.connection import Connection
+from protocol.http.reply import Reply
+from protocol.http.request import Request, given_request_id
+
+Unreadable = Callable[[Request, BaseException | None], Reply]
+
+
+class Listener(web.Server):
+    """Makes a `Connection` for each client and a `Request` for each of its requests.
+
+    `on_request` answers them, `on_unreadable` what could not be read (None) or handled (the error).
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        on_request: Callable[[Request], Awaitable[web.StreamResponse]],
+        on_unreadable: Unreadable,
+        on_full: Callable[[], bytes],
+        request_id: Callable[[], str],
+    ) -> None:
+        super().__init__(
+            on_request,  # type: ignore[arg-type]  # every request is made by `_make_request`
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=config.keepalive_s,
+            max_line_size=config.max_header_bytes,
+            max_field_size=config.max_header_bytes,
+            max_headers=config.max_headers,
+            # a compressed body is refused, never opened
+            auto_decompress=False,
+            # what a refused request still sends is read for so long, that its sender may read why
+            lingering_time=1.0,
+        )
+        self.config = config
+        self.turned_away = on_full
+        self._on_unreadable = on_unreadable
+        self._request_id = request_id
+
+    def __call__(self) -> RequestHandler:
+        """A connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self._connections) >= self.config.max_connections
+
+    def unreadable(
+        self, request: web.BaseRequest, status: int, error: BaseException | None
+    ) -> web.StreamResponse:
+        """The answer to what could not be read, or whose handler failed outside of our hands."""
+        reply = self._on_unreadable(cast(Request, request), error if status >= 500 else None)
+        return cast(web.StreamResponse, reply)
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> Request:
+        request = Request(message, payload, protocol, writer, task, self._loop)
+        request.request_id = given_request_id(request) or self._request_id()
+        return request

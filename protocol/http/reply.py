@@ -1,0 +1,160 @@
+"""Answers that are written by hand: a whole one leaves in one write, a stream in one write a batch.
+
+aiohttp asks of an answer `prepare`, `write_eof` and `keep_alive`. Its own `Response` makes header
+objects for that, which are a third of the time of a small request (43,000 a second; so 63,000).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
+
+from protocol import encode, problems
+from protocol.problems import Problem
+
+if TYPE_CHECKING:
+    from protocol.http.request import Request
+
+Headers = Sequence[tuple[str, str]]
+Version = tuple[int, int]
+
+JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
+
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
+}
+
+
+class Reply:
+    """A whole answer. `close`: the connection ends with it."""
+
+    __slots__ = ("_close", "body", "content_type", "headers", "keep_alive", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        *,
+        content_type: str = JSON,
+        headers: Headers = (),
+        close: bool = False,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers
+        self.keep_alive: bool | None = None
+        self._close = close
+
+    def raw(self, request_id: str, *, keep_alive: bool, version: Version = (1, 1)) -> bytes:
+        """All of it as bytes."""
+        head = _head(self.status, self.headers, request_id, keep_alive, version)
+        if self.body:
+            size = len(self.body)
+            head += f"Content-Type: {self.content_type}\r\nContent-Length: {size}\r\n"
+        elif self.status != 204:
+            head += "Content-Length: 0\r\n"
+        return (head + "\r\n").encode() + self.body
+
+    async def prepare(self, request: Request) -> None:
+        """Write all of it. Called by aiohttp."""
+        self.keep_alive = keep_alive = bool(request.keep_alive) and not self._close
+        data = self.raw(request.request_id, keep_alive=keep_alive, version=request.version)
+        if request.method == "HEAD":
+            data = data[: len(data) - len(self.body)]
+        connection = request.connection
+        connection.send(data)
+        if connection.writing_paused and not await connection.drained(connection.patience_s):
+            connection.cut()
+
+    async def write_eof(self) -> None:
+        """Everything is written already. Called by aiohttp."""
+
+
+class StreamReply:
+    """An answer without a known end: `send` its parts. Its head leaves with the first of them."""
+
+    __slots__ = ("_chunked", "_cut", "_head", "_headers", "_request", "keep_alive")
+
+    def __init__(self, request: Request, headers: Headers) -> None:
+        # HTTP/1.0 knows no chunks: there the end of the connection is the end of the answer.
+        self._chunked = request.version >= (1, 1)
+        self.keep_alive = bool(request.keep_alive) and self._chunked
+        self._request = request
+        self._headers = headers
+        self._head = True
+        self._cut = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the head has been written, so that no other answer can be given."""
+        return not self._head
+
+    def send(self, data: bytes) -> None:
+        """Write a part, without waiting for the reader to take it."""
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._request.connection.send(self._take_head() + data)
+
+    def cut(self) -> None:
+        """End the connection at once: the reader sees that this was not the end of the answer."""
+        self._cut = True
+        self._request.connection.cut()
+
+    async def prepare(self, request: Request) -> None:
+        """The head leaves with the first part. Called by aiohttp."""
+
+    async def write_eof(self) -> None:
+        """Say that this was all. Called by aiohttp."""
+        if not self._cut:
+            end = b"0\r\n\r\n" if self._chunked else b""
+            self._request.connection.send(self._take_head() + end)
+
+    def _take_head(self) -> bytes:
+        if not self._head:
+            return b""
+        self._head = False
+        request = self._request
+        head = _head(200, self._headers, request.request_id, self.keep_alive, request.version)
+        if self._chunked:
+            head += "Transfer-Encoding: chunked\r\n"
+        return (head + "\r\n").encode()
+
+
+Answer = Reply | StreamReply | web.StreamResponse
+
+
+def json(status: int, body: bytes, headers: Headers = ()) -> Reply:
+    """A JSON answer."""
+    return Reply(status, body, headers=headers)
+
+
+def problem(
+    said: Problem, random: Callable[[], float], *, headers: Headers = (), close: bool = False
+) -> Reply:
+    """A problem as an answer, with `Retry-After` where its status asks for one."""
+    seconds = problems.retry_after(said, random)
+    if seconds is not None:
+        headers = (*headers, ("Retry-After", str(seconds)))
+    body = encode.problem(said)
+    return Reply(said.status, body, content_type=PROBLEM, headers=headers, close=close)
+
+
+def _head(
+    status: int, headers: Headers, request_id: str, keep_alive: bool, version: Version
+) -> str:
+    head = (
+        f"{_STATUS_LINES[status]}Date: {rfc822_formatted_time()}\r\nX-Request-ID: {request_id}\r\n"
+    )
+    for name, value in headers:
+        head += f"{name}: {value}\r\n"
+    if not keep_alive:
+        head += "Connection: close\r\n"
+    elif version < (1, 1):
+        head += "Connection: keep-alive\r\n"
+    return head

@@ -1,0 +1,123 @@
+"""A request as the handlers see it: aiohttp's, with what the dispatch found out about it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any, Final, cast
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
+
+from pool.errors import InvalidRequest, TooLarge
+from pool.turn import Principal
+from protocol.config import ServerConfig
+from protocol.http.connection import Connection
+from protocol.problems import BodyTimeout, UnsupportedMediaType
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class Request(web.BaseRequest):
+    """One request.
+
+    `params` are the ids from its path, `body` and `options` what its body and query were decoded
+    into (the types that its route names), `principal` who calls.
+    """
+
+    request_id: str
+    params: dict[str, str]
+    principal: Principal
+    body: Any
+    options: Any
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that it came by."""
+        return cast(Connection, self._protocol)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The `Idempotency-Key` header; `InvalidRequest` if it is malformed."""
+        key = self.headers.get("Idempotency-Key")
+        if key is not None and _KEY.fullmatch(key) is None:
+            raise InvalidRequest(
+                "an idempotency key is 1 to 128 visible ASCII characters", field="Idempotency-Key"
+            )
+        return key
+
+    async def _prepare_hook(self, resp: web.StreamResponse) -> None:
+        # for answers that aiohttp writes: a WebSocket's handshake, an extra route's page
+        resp.headers["X-Request-ID"] = self.request_id
+
+
+def given_request_id(request: web.BaseRequest) -> str | None:
+    """The caller's own `X-Request-ID`, if it is well formed."""
+    text = request.headers.get("X-Request-ID")
+    return text if text is not None and _REQUEST_ID.fullmatch(text) else None
+
+
+def check_head(request: web.BaseRequest) -> None:
+    """Refuse what two servers in a row might read differently (RFC 9112, 3.2 and 6.1)."""
+    headers = request.headers
+    hosts = headers.getall("Host", ())
+    if len(hosts) != 1 and (hosts or request.version >= (1, 1)):
+        raise InvalidRequest("the request must have exactly one Host header", field="Host")
+    if "Transfer-Encoding" in headers and ("Content-Length" in headers or request.version < (1, 1)):
+        raise InvalidRequest(
+            "Transfer-Encoding goes with HTTP/1.1 and without Content-Length",
+            field="Transfer-Encoding",
+        )
+
+
+async def read_body(request: Request, config: ServerConfig) -> bytes:
+    """The body; `UnsupportedMediaType`, `TooLarge`, `BodyTimeout`, `InvalidRequest`."""
+    _check_content(request, config)
+    content = request.content
+    try:
+        # All of a usual body arrives with its head: no timer then, and no waiting.
+        data = content.read_nowait() if content.is_eof() else await _slow_body(request, config)
+    except RequestPayloadError:
+        raise InvalidRequest("the body is not framed as HTTP says") from None
+    if len(data) > config.max_body_bytes:
+        raise _too_large(config)
+    return data
+
+
+def _check_content(request: Request, config: ServerConfig) -> None:
+    headers = request.headers
+    kind = headers.get("Content-Type")
+    if kind is not None and kind != "application/json":
+        name = kind.partition(";")[0].strip().lower()
+        if name != "application/json" and not (
+            name.startswith("application/") and name.endswith("+json")
+        ):
+            raise UnsupportedMediaType("the body must be application/json")
+    # What is small on the wire and large in memory is not taken at all.
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("the body must not be compressed (Content-Encoding)")
+    length = headers.get("Content-Length")
+    if length is not None and int(length) > config.max_body_bytes:
+        raise _too_large(config)
+
+
+async def _slow_body(request: Request, config: ServerConfig) -> bytes:
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(config.body_timeout_s):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > config.max_body_bytes:
+                    raise _too_large(config)
+    except TimeoutError:
+        raise BodyTimeout(
+            f"the body did not arrive within {config.body_timeout_s:g} s; send it again"
+        ) from None
+    return bytes(body)
+
+
+def _too_large(config: ServerConfig) -> TooLarge:
+    return TooLarge(f"a body may have {config.max_body_bytes} bytes")

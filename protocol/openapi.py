@@ -1,0 +1,171 @@
+"""The OpenAPI 3.1 document, made from the routes and the structs that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from pool.turn import Id
+from protocol.http.reply import JSON, PROBLEM
+from protocol.problems import STATUS, Problem
+from protocol.route import Route, Said
+
+VERSION: Final = "1"
+
+Object = dict[str, Any]
+
+# What any request may get; those with a body also the second ones.
+_ANY: Final = ("invalid_request", "internal", "overloaded")
+_WITH_CALLER: Final = ("unauthenticated", "forbidden", "rate_limited")
+_WITH_BODY: Final = ("too_large", "unsupported_media_type")
+
+_REQUEST_HEADERS: Final[dict[str, Object]] = {
+    "Idempotency-Key": {
+        "description": "The same key and body give the same turn again, never a second run.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+    },
+    "Prefer": {
+        "description": "RFC 7240: `respond-async`, or `wait=N` for N seconds at most.",
+        "schema": {"type": "string"},
+    },
+    "Last-Event-ID": {
+        "description": "The id of the last event that was read; goes before `after`.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,19}-[0-9]{1,19}$"},
+    },
+}
+
+_RESPONSE_HEADERS: Final[dict[str, Object]] = {
+    "X-Request-ID": {
+        "description": "The caller's, if it was well formed; finds the request in the logs.",
+        "schema": {"type": "string"},
+    },
+    "Location": {"description": "Where to read it again.", "schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "Seconds, rounded up and jittered.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "Allow": {"description": "The methods of this path.", "schema": {"type": "string"}},
+}
+
+
+def document(routes: Iterable[Route]) -> Object:
+    """The document as plain objects."""
+    routes = tuple(routes)
+    types = _types(routes)
+    schemas, components = msgspec.json.schema_components(
+        types, ref_template="#/components/schemas/{name}"
+    )
+    schema_of = dict(zip(map(repr, types), schemas, strict=True))
+    paths: Object = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "actorpool",
+            "version": VERSION,
+            "description": "Agents behind HTTP: sessions, turns and their events.",
+        },
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _types(routes: Sequence[Route]) -> list[Any]:
+    """Every type that a body or a query has, each once."""
+    found: list[Any] = [Problem, Id]
+    for route in routes:
+        found += [route.body, route.query]
+        for said in route.answers.values():
+            found += [said.body, *said.also.values()]
+    unique = {repr(kind): kind for kind in found if kind is not None}
+    return list(unique.values())
+
+
+def _operation(route: Route, schema_of: Object) -> Object:
+    operation: Object = {
+        "operationId": route.name,
+        "summary": route.summary,
+        "tags": [route.tag],
+        "parameters": _parameters(route, schema_of),
+        "responses": _responses(route, schema_of),
+    }
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": route.body_required,
+            "content": {JSON: {"schema": schema_of[repr(route.body)]}},
+        }
+    return operation
+
+
+def _parameters(route: Route, schema_of: Object) -> list[Object]:
+    found: list[Object] = [
+        {"name": part.strip("{}"), "in": "path", "required": True, "schema": schema_of[repr(Id)]}
+        for part in route.path.split("/")
+        if part.startswith("{")
+    ]
+    if route.query is not None:
+        found += _query_parameters(route.query)
+    found += [{"name": name, "in": "header", **_REQUEST_HEADERS[name]} for name in route.headers]
+    return found
+
+
+def _query_parameters(kind: Any) -> list[Object]:
+    schema = next(iter(msgspec.json.schema(kind)["$defs"].values()))
+    return [
+        {"name": name, "in": "query", "required": False, "schema": _in_query(name, field)}
+        for name, field in schema["properties"].items()
+    ]
+
+
+def _in_query(name: str, schema: Object) -> Object:
+    """A query knows no null: what may be null may be absent."""
+    if "anyOf" not in schema:
+        return schema
+    kinds = [kind for kind in schema["anyOf"] if kind != {"type": "null"}]
+    if name == "after":
+        return _REQUEST_HEADERS["Last-Event-ID"]["schema"]  # type: ignore[no-any-return]
+    return dict(kinds[0])
+
+
+def _responses(route: Route, schema_of: Object) -> Object:
+    responses = {
+        str(status): _response(said, schema_of) for status, said in sorted(route.answers.items())
+    }
+    for status in sorted(_problem_statuses(route)):
+        if str(status) not in responses:
+            said = Said(HTTPStatus(status).phrase, Problem, PROBLEM, _problem_headers(status))
+            responses[str(status)] = _response(said, schema_of)
+    return responses
+
+
+def _response(said: Said, schema_of: Object) -> Object:
+    names = ("X-Request-ID", *said.headers)
+    response: Object = {
+        "description": said.description,
+        "headers": {name: _RESPONSE_HEADERS[name] for name in names},
+    }
+    bodies = {said.content_type: said.body} if said.body is not None else {}
+    contents = {**bodies, **said.also}
+    if contents:
+        response["content"] = {
+            kind: {"schema": schema_of[repr(body)]} for kind, body in contents.items()
+        }
+    return response
+
+
+def _problem_statuses(route: Route) -> set[int]:
+    codes = [*_ANY, *route.problems]
+    if not route.public:
+        codes += _WITH_CALLER
+    statuses = {STATUS[code] for code in codes}
+    if route.body is not None:
+        statuses |= {408, *(STATUS[code] for code in _WITH_BODY)}
+    return statuses
+
+
+def _problem_headers(status: int) -> tuple[str, ...]:
+    return ("Retry-After",) if status in (429, 503) else ()

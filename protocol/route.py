@@ -1,0 +1,76 @@
+"""What one route is: where it is, who answers, and what the OpenAPI document says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from protocol.http.reply import JSON, Answer
+
+if TYPE_CHECKING:
+    from protocol.http.request import Request
+    from protocol.server import Server
+
+Handler = Callable[["Server", "Request"], Awaitable[Answer]]
+# of a route that needs nothing of the server
+PlainHandler = Callable[["Request"], Awaitable[Answer]]
+
+
+class Said(Struct, frozen=True):
+    """One kind of answer: what it means, the type of its body (None: no body), more headers."""
+
+    description: str
+    body: Any = None
+    content_type: str = JSON
+    headers: tuple[str, ...] = ()
+    # what else the same status may carry: content type -> type of body
+    also: Mapping[str, Any] = {}
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One method of one path.
+
+    `{name}` in `path` is an id. `body` and `query` are the types that a request is decoded into;
+    with `body_required` False an absent body counts as `{}`. `headers` are those that change the
+    answer, `problems` the codes beyond those that any request may get. `public`: callers need not
+    say who they are.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    tag: str
+    answers: Mapping[int, Said]
+    body: Any = None
+    body_required: bool = True
+    query: Any = None
+    headers: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    public: bool = False
+    role: str = "user"
+
+    @property
+    def name(self) -> str:
+        """What names the operation in the OpenAPI document."""
+        return f"{self.tag}_{self.handler.__name__}"
+
+
+def extra_route(method: str, path: str, handler: PlainHandler) -> Route:
+    """A public route whose handler answers by itself."""
+
+    async def serve(server: Server, request: Request) -> Answer:
+        return await handler(request)
+
+    serve.__name__ = f"{method}{path.replace('/', '_')}".lower()
+    return Route(
+        method=method,
+        path=path,
+        handler=serve,
+        summary="A route of its own handler.",
+        tag="extra",
+        answers={200: Said("What the handler says.", Any, "*/*")},
+        public=True,
+    )

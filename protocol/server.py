@@ -1,0 +1,202 @@
+"""The server: listens, dispatches requests to their handlers, and leaves in good order."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from itertools import count
+from random import Random
+from time import monotonic
+from typing import cast
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from pool.errors import Forbidden, Internal, InvalidRequest, Overloaded, PoolError
+from pool.pool import AgentPool
+from pool.turn import Principal
+from protocol import decode, openapi, problems
+from protocol.authenticate import authenticate
+from protocol.config import ServerConfig
+from protocol.http import reply
+from protocol.http.listener import Listener
+from protocol.http.reply import Answer, Headers, Reply
+from protocol.http.request import Request, check_head, read_body
+from protocol.http.streams import Bell, StreamCut
+from protocol.problems import MethodNotAllowed
+from protocol.route import PlainHandler, extra_route
+from protocol.router import Router
+from protocol.routes import ROUTES
+from protocol.ws.config import WsConfig
+from protocol.ws.connections import Connections
+from protocol.ws.tickets import Tickets
+
+__all__ = ["Server", "ServerConfig"]
+
+_log = structlog.get_logger("protocol.server")
+
+# How soon clients that are sent away may try another server.
+_RECONNECT_AFTER_S = 1.0
+
+
+class Server:
+    """Serves a pool over HTTP. The pool is the caller's: open it before, close it after.
+
+    `extra_routes`, (method, path) to an async handler of the request, are served and described like
+    the server's own; they are public. `random` is the source of jitter.
+    """
+
+    def __init__(
+        self,
+        pool: AgentPool,
+        *,
+        config: ServerConfig = ServerConfig(),  # noqa: B008 - frozen
+        ws: WsConfig = WsConfig(),  # noqa: B008
+        extra_routes: Mapping[tuple[str, str], PlainHandler] | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self.pool = pool
+        self.config = config
+        extra = (extra_routes or {}).items()
+        self.routes = (*ROUTES, *(extra_route(*place, handler) for place, handler in extra))
+        # the OpenAPI document, as JSON
+        self.document = msgspec.json.encode(openapi.document(self.routes))
+        random = random or Random()
+        self.random = random.random
+        self.connections = Connections(ws, random=random)
+        self.tickets = Tickets(monotonic)
+        self.draining = False
+        # of every stream that is being written
+        self.bells: set[Bell] = set()
+        self._router = Router(self.routes)
+        self._prefix = secrets.token_hex(6)
+        self._count = count(1)
+        self._runner: web.ServerRunner | None = None
+        self._site: web.TCPSite | None = None
+
+    def __repr__(self) -> str:
+        return f"<Server {self.url if self._site else 'closed'} [{len(self.bells)} streams]>"
+
+    async def start(self) -> None:
+        """Listen. `OSError` if the address cannot be had."""
+        listener = Listener(
+            self.config,
+            on_request=self._handle,
+            on_unreadable=self._unreadable,
+            on_full=self._turned_away,
+            request_id=self.new_request_id,
+        )
+        runner = web.ServerRunner(listener, shutdown_timeout=self.config.close_timeout_s)
+        await runner.setup()
+        site = web.TCPSite(runner, self.config.host, self.config.port, backlog=self.config.backlog)
+        try:
+            await site.start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner, self._site = runner, site
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        if self._site is None:
+            raise RuntimeError("the server does not listen; start it first")
+        return self._site.port
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host = self.config.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    async def drain(self, deadline_s: float) -> None:
+        """Take no more turns, let those that run end within `deadline_s`, then close."""
+        self.draining = True
+        self.connections.goodbye("draining", _RECONNECT_AFTER_S)
+        await self.pool.drain(deadline_s=deadline_s)
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening and end every connection. May be called twice."""
+        self.draining = True
+        runner, self._runner, self._site = self._runner, None, None
+        if runner is None:
+            return
+        for bell in tuple(self.bells):
+            bell.stop()
+        await self.connections.close()
+        await runner.cleanup()
+
+    def authenticate(self, request: web.BaseRequest) -> Principal:
+        """Who is calling; `Unauthenticated` if that is not known."""
+        return authenticate(request)
+
+    def new_request_id(self) -> str:
+        """An id for a request that brought none."""
+        return f"{self._prefix}-{next(self._count):x}"
+
+    async def _handle(self, request: Request) -> web.StreamResponse:
+        """Answer a request, whatever it is. aiohttp asks less of an answer than its type says."""
+        try:
+            answer = await self._dispatch(request)
+        except PoolError as error:
+            answer = self._refusal(request, error)
+        except StreamCut as cut:
+            answer = cut.reply
+        except Exception as error:
+            answer = self._defect(request, error)
+        return cast(web.StreamResponse, answer)
+
+    async def _dispatch(self, request: Request) -> Answer:
+        check_head(request)
+        entry, request.params = self._router.find(request.method, request.rel_url.raw_path)
+        route = entry.route
+        if not route.public:
+            principal = request.principal = self.authenticate(request)
+            if route.role not in principal.roles:
+                raise Forbidden(f"this takes the role {route.role}")
+        if route.query is not None:
+            request.options = decode.query(route.query, request.query)
+        elif request.query_string:
+            raise InvalidRequest("this path takes no query parameters")
+        if entry.decoder is not None:
+            data = await read_body(request, self.config)
+            if not data and not route.body_required:
+                data = b"{}"
+            request.body = decode.body(entry.decoder, data)
+        return await route.handler(self, request)
+
+    def _refusal(self, request: Request, error: PoolError) -> Reply:
+        headers: Headers = ()
+        if isinstance(error, MethodNotAllowed):
+            headers = (("Allow", ", ".join(error.allow)),)
+        said = problems.problem_of(error, request_id=request.request_id)
+        # what is left of a body that nobody read must not be taken for the next request
+        unread = not request.content.is_eof()
+        return reply.problem(said, self.random, headers=headers, close=unread)
+
+    def _defect(self, request: Request, error: Exception) -> Reply:
+        _log.error(
+            "request failed", request_id=request.request_id, method=request.method, exc_info=error
+        )
+        said = problems.problem_of(error, request_id=request.request_id)
+        return reply.problem(said, self.random, close=True)
+
+    def _unreadable(self, request: Request, error: BaseException | None) -> Reply:
+        """The answer to what is no HTTP (None), or to an error that came out of aiohttp itself."""
+        request_id = request.request_id
+        if error is not None:
+            _log.error("request failed in the HTTP library", request_id=request_id, exc_info=error)
+            said = problems.problem_of(Internal("the server failed"), request_id=request_id)
+        else:
+            refused = InvalidRequest("this is no HTTP request; the connection ends here")
+            said = problems.problem_of(refused, request_id=request_id)
+        return reply.problem(said, self.random, close=True)
+
+    def _turned_away(self) -> bytes:
+        """All of an answer to a connection that is one too many."""
+        error = Overloaded("the server has as many connections as it may have; try again later")
+        said = problems.problem_of(error, request_id=self.new_request_id())
+        refusal = reply.problem(said, self.random, close=True)
+        return refusal.raw(said.request_id, keep_alive=False)

@@ -1,0 +1,233 @@
+"""The settings of the command: one frozen tree, put together from options, each checked by itself.
+
+An option is a value with the name its writer knows it by: `pool.queue_max` in a file, a variable of
+the environment, a flag. Later options go over earlier ones. Nothing is read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from ipaddress import ip_address
+from math import isfinite
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from pool.config import PoolConfig
+from pool.errors import ConfigError
+from protocol.config import ServerConfig
+from protocol.ws.config import WsConfig
+
+Count = Annotated[int, Meta(ge=1)]
+AgentName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class ServerSettings(ServerConfig, frozen=True, kw_only=True):
+    """How the server behaves, where it listens, and how the process ends.
+
+    `drain_s`: how many seconds running turns may go on after the first signal.
+    `insecure`: listen beyond this machine although nobody is asked who they are.
+    """
+
+    insecure: bool = False
+    drain_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        ServerConfig.__post_init__(self)
+        if not (isfinite(self.drain_s) and self.drain_s >= 0):
+            raise ConfigError("drain_s", self.drain_s, "write a number of seconds, 0 for none")
+        if not self.insecure and not is_loopback(self.host):
+            raise ConfigError(
+                "host",
+                self.host,
+                "beyond this machine anybody could run agents at your cost, for nobody is asked "
+                "who they are: use 127.0.0.1 behind a proxy that asks, or add --insecure",
+            )
+
+
+class AgentSettings(Struct, frozen=True, kw_only=True):
+    """One agent: the `target` ("module:attribute") that answers, or a `model` for the built-in one.
+
+    `instructions` are for the model; `gate` ("module:function") is asked before its tool calls. The
+    others, and what they are when they are not given, are those of `pool.AgentSpec`.
+    """
+
+    target: str | None = None
+    model: str | None = None
+    instructions: str = ""
+    gate: str | None = None
+    description: str | None = None
+    min: Annotated[int, Meta(ge=0)] | None = None
+    max: Count | None = None
+    limit: str | None = None
+    limit_initial: Count | None = None
+    max_steps: Count | None = None
+    max_tokens: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.target is not None and self.model is not None:
+            raise ConfigError("model", self.model, "give a target or a model, not both")
+        if self.instructions and self.model is None:
+            raise ConfigError("instructions", "...", "they are for a model: name one (--model)")
+
+
+class StoreSettings(Struct, frozen=True, kw_only=True):
+    """Where sessions and turns live."""
+
+    kind: Literal["memory"] = "memory"
+
+
+class LogSettings(Struct, frozen=True, kw_only=True):
+    """How the log is written (`auto`: readable on a terminal, JSON elsewhere), and from what on."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything the command can be told. The first of `agents` is the default one."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    ws: WsConfig = field(default_factory=WsConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    agents: Mapping[str, AgentSettings] = {}
+    store: StoreSettings = field(default_factory=StoreSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+
+SECTIONS: Final[Mapping[str, type[Struct]]] = {
+    "server": ServerSettings,
+    "ws": WsConfig,
+    "pool": PoolConfig,
+    "agents": AgentSettings,
+    "store": StoreSettings,
+    "log": LogSettings,
+}
+
+# The name that stands for every agent.
+EVERY: Final = "*"
+
+
+class Option(NamedTuple):
+    """One value that somebody gave.
+
+    `path`: (section, option), or ("agents", agent, option). `name`: what the giver calls it.
+    `from_text`: the value is text that may stand for a number or a truth value.
+    """
+
+    path: tuple[str, ...]
+    value: object
+    name: str
+    from_text: bool = False
+
+
+def assemble(options: Iterable[Option]) -> Settings:
+    """The settings that the options make; `ConfigError` names the first mistake."""
+    chosen = {option.path: option for option in options}
+    agents = [path[1] for path in chosen if path[0] == "agents" and path[1] != EVERY]
+    every = _under(chosen, "agents", EVERY)
+    return Settings(
+        server=_section(ServerSettings, _under(chosen, "server")),
+        ws=_section(WsConfig, _under(chosen, "ws")),
+        pool=_section(PoolConfig, _under(chosen, "pool")),
+        agents={
+            name: _section(AgentSettings, {**_under(chosen, "agents", name), **every})
+            for name in dict.fromkeys(agents)
+        },
+        store=_section(StoreSettings, _under(chosen, "store")),
+        log=_section(LogSettings, _under(chosen, "log")),
+    )
+
+
+def options_of(section: str) -> list[str]:
+    """The names of a section's options."""
+    return [option.name for option in msgspec.structs.fields(SECTIONS[section])]
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str, *, prefix: str = "") -> str:
+    """A remedy for a name that nobody knows: the one that was meant, or `otherwise`.
+
+    `prefix` begins them all and says nothing about what was meant.
+    """
+    bare = [name.removeprefix(prefix) for name in known]
+    close = get_close_matches(word.removeprefix(prefix), bare, n=1, cutoff=0.7)
+    return f"there is no such option; did you mean {prefix}{close[0]}?" if close else otherwise
+
+
+def check_agent_name(name: str, *, option: str, value: object) -> str:
+    """The name, if callers can use it in a request."""
+    try:
+        return msgspec.convert(name, AgentName)
+    except msgspec.ValidationError:
+        remedy = "an agent's name is 1 to 64 letters, digits, _ and -: write NAME=MODULE:ATTR"
+        raise ConfigError(option, value, remedy) from None
+
+
+S = TypeVar("S", bound=Struct)
+
+
+def _under(chosen: Mapping[tuple[str, ...], Option], *prefix: str) -> dict[str, Option]:
+    size = len(prefix)
+    return {path[size]: option for path, option in chosen.items() if path[:size] == prefix}
+
+
+def _section(kind: type[S], options: Mapping[str, Option]) -> S:
+    types = {option.name: option.type for option in msgspec.structs.fields(kind)}
+    for name, option in options.items():
+        if name not in types:
+            remedy = did_you_mean(name, types, "there is no such option: " + ", ".join(types))
+            raise ConfigError(option.name, option.value, remedy)
+    try:
+        return kind(**{name: _value(option, types[name]) for name, option in options.items()})
+    except ConfigError as mistake:
+        # a check across options may name one that nobody gave
+        name, dot, inner = mistake.option.partition(".")
+        if name not in options:
+            raise
+        raise ConfigError(options[name].name + dot + inner, mistake.value, mistake.remedy) from None
+
+
+def _value(option: Option, kind: Any) -> Any:
+    value = option.value
+    try:
+        if option.from_text and isinstance(value, str) and value[:1] in ("{", "["):
+            value = msgspec.json.decode(value)
+        return msgspec.convert(value, kind, strict=not option.from_text)
+    except msgspec.ValidationError as error:
+        raise ConfigError(option.name, option.value, _remedy(kind, str(error))) from None
+    except msgspec.DecodeError:
+        raise ConfigError(option.name, option.value, "begins like JSON and is none") from None
+
+
+def _remedy(kind: Any, complaint: str) -> str:
+    if get_origin(kind) is Literal:
+        return "write one of " + ", ".join(get_args(kind))
+    words = complaint.partition(", got")[0].removeprefix("Expected ")
+    for word, plain in _PLAIN:
+        words = words.replace(word, plain)
+    return f"write {words}"
+
+
+_PLAIN: Final = (
+    ("`int | null`", "a whole number"),
+    ("`float | null`", "a number"),
+    ("`str | null`", "text"),
+    ("`int`", "a whole number"),
+    ("`float`", "a number"),
+    ("`str`", "text"),
+    ("`bool`", "true or false"),
+    ("`object`", 'a table of names and values, {"name": 1} in JSON'),
+    ("`array`", 'a list, ["a", "b"] in JSON'),
+    (" >= ", " of at least "),
+    (" <= ", " of at most "),
+)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""The WebSocket door: many sessions on one connection, with acknowledgement and resume."""

@@ -1,0 +1,108 @@
+"""All open WebSockets of a server: their number, their heartbeat, and how they are told to go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from pool.turn import Principal
+from protocol.ws import frames
+from protocol.ws.config import WsConfig
+from protocol.ws.heartbeat import Heartbeat
+from protocol.ws.sender import Sender
+
+if TYPE_CHECKING:
+    from protocol.ws.connection import Connection
+
+# Clients that are sent away come back spread over up to twice the time they are told.
+_SPREAD: Final = 1.0
+# The end of a closed connection is seen a little after its grace.
+_MARGIN_S: Final = 1.0
+
+
+class Connections:
+    """The open WebSockets, at most `max_connections`."""
+
+    def __init__(self, config: WsConfig, *, random: Random | None = None) -> None:
+        self.config = config
+        # senders whose peers do not keep up
+        self.stalled: set[Sender] = set()
+        self._random = random if random is not None else Random()
+        self._open: dict[Connection, int] = {}
+        self._heartbeat = Heartbeat(config.heartbeat_s, self._check_stalled)
+        self._goodbye: tuple[str, float] | None = None
+        # set while somebody waits for the last one to go
+        self._empty: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __repr__(self) -> str:
+        return f"<Connections {len(self._open)} open, {len(self.stalled)} stalled>"
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many as there may be."""
+        return len(self._open) >= self.config.max_connections
+
+    def add(self, connection: Connection) -> None:
+        """A connection was opened."""
+        self._open[connection] = self._heartbeat.add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self._heartbeat.remove(connection, self._open.pop(connection))
+        if self._empty is not None and not self._open and not self._empty.done():
+            self._empty.set_result(None)
+
+    def goodbye(self, reason: str, reconnect_after_s: float) -> None:
+        """Tell all clients, and those who still come, that the server is about to go."""
+        self._goodbye = (reason, reconnect_after_s)
+        for connection in tuple(self._open):
+            self.greet(connection)
+
+    def greet(self, connection: Connection) -> None:
+        """Tell a client that has said hello what all were told."""
+        if self._goodbye is not None and connection.greeted:
+            reason, after_s = self._goodbye
+            after_s *= 1 + _SPREAD * self._random.random()
+            connection.write(frames.goodbye(reason, after_s))
+
+    def revoke(self, principal: Principal) -> None:
+        """Close the connections of a principal whose key or token no longer counts."""
+        for connection in tuple(self._open):
+            if connection.principal == principal:
+                connection.close(frames.UNAUTHENTICATED, "the credentials were withdrawn")
+
+    async def close(self) -> None:
+        """Send what is ready, close all with 1001; returns when they are gone, or their grace is
+        over."""
+        await self._flush()
+        for connection in tuple(self._open):
+            connection.close(frames.GOING_AWAY, "the server is going; resume from your cursors")
+        if self._open:
+            self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._empty], timeout=self.config.close_grace_s + _MARGIN_S)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self.config.close_grace_s)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that outlives the connection it is about."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        flushing = [loop.create_task(c.flush()) for c in self._open if not c.idle]
+        if flushing:
+            await asyncio.wait(flushing, timeout=self.config.close_grace_s)
+        for task in flushing:
+            task.cancel()
+
+    def _check_stalled(self) -> None:
+        for sender in tuple(self.stalled):
+            sender.check()

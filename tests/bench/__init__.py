@@ -1,0 +1,1 @@
+"""Tests of what measures: a wrong ruler is worse than none."""

@@ -1,0 +1,55 @@
+"""The router finds a route, or says what is wrong with the path."""
+
+from __future__ import annotations
+
+import pytest
+
+from pool.errors import InvalidRequest, NotFound
+from protocol.problems import MethodNotAllowed
+from protocol.router import Router
+from protocol.routes import ROUTES
+
+ROUTER = Router(ROUTES)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_route_is_found(route: object) -> None:
+    """Each with the ids that its path holds."""
+    path = route.path.replace("{", "x-").replace("}", "")
+    entry, params = ROUTER.find(route.method, path)
+    assert entry.route is route
+    assert params == {name: f"x-{name}" for name in entry.names}
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "/v1", "/v1/", "/v1/turns", "/v1/turns/a/", "/v1/turns/a/events/x", "/x", "//"]
+)
+def test_an_unknown_path_is_not_found(path: str) -> None:
+    """A part too many, too few or an empty one is another path."""
+    with pytest.raises(NotFound):
+        ROUTER.find("GET", path)
+
+
+def test_an_unknown_method_names_the_known_ones() -> None:
+    """405 tells what the path takes."""
+    with pytest.raises(MethodNotAllowed) as caught:
+        ROUTER.find("PUT", "/v1/sessions/s1")
+    assert caught.value.allow == ("DELETE", "GET")
+
+
+@pytest.mark.parametrize("part", ["..%2f", "{}", ":", "*", "%00", "%0a", "a%0d", "a" * 10_000, "é", ""])
+def test_a_malformed_id_is_refused(part: str) -> None:
+    """It is 400 and not 404: the id can never exist."""
+    with pytest.raises(InvalidRequest):
+        ROUTER.find("GET", f"/v1/turns/{part}")
+
+
+def test_an_id_may_be_percent_encoded() -> None:
+    """The encoded form of a letter is the letter."""
+    assert ROUTER.find("GET", "/v1/turns/%41b")[1] == {"turn_id": "Ab"}
+
+
+def test_a_route_cannot_be_there_twice() -> None:
+    """A second handler for the same place would never be called."""
+    with pytest.raises(ValueError, match="twice"):
+        Router((*ROUTES, ROUTES[0]))
