@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from typing import Final
 
 from bench import servers
 from bench.machine import pinned
 from bench.process import ROOT, Server, python
 from bench.result import Row, Target
-from bench.sessions import REST_S
 
 CONNECTIONS: Final = 10_000
 # what is made once, whatever comes, is not what a connection costs
@@ -33,8 +31,7 @@ def _kib_per_connection(server: Server) -> float:
         _connected(server, FIRST).communicate()
         before = server.memory_bytes()
         clients = _connected(server, CONNECTIONS)
-        time.sleep(REST_S)
-        grown = server.memory_bytes() - before
+        grown = server.memory_at_rest_bytes() - before
         clients.communicate()
         return grown / CONNECTIONS / 1024
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -19,6 +20,9 @@ T = TypeVar("T")
 
 ROOT: Final = Path(__file__).parent.parent
 START_TIMEOUT_S: Final = 15.0
+# memory is at rest when it is the same over so many samples; together longer than the store waits
+REST_SAMPLES: Final = 9
+REST_SAMPLE_S: Final = 1.0
 
 
 def free_port() -> int:
@@ -37,11 +41,14 @@ class Server:
 
     def __init__(self, command: list[str], *, env: dict[str, str] | None = None, role: int = 0):
         self.port = free_port()
+        # read only if something goes wrong: the log costs what it costs, and is seen by nobody
+        self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [*pinned(role), sys.executable, *command, str(self.port)],
             cwd=ROOT,
             env={**os.environ, **(env or {})},
-            stdout=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
         )
         self._usage = psutil.Process(self._process.pid)
 
@@ -52,13 +59,14 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+        self._log.close()
 
     def wait_until_listening(self) -> None:
         """Return as soon as the server takes connections; `RuntimeError` if it does not in time."""
         give_up = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < give_up:
             if self._process.poll() is not None:
-                raise RuntimeError(f"the server ended with {self._process.returncode} at its start")
+                raise RuntimeError(f"the server ended at its start: {self._said()}")
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
@@ -66,7 +74,12 @@ class Server:
             else:
                 return
         self._process.kill()
-        raise RuntimeError(f"the server did not listen within {START_TIMEOUT_S:g} s")
+        raise RuntimeError(f"no answer within {START_TIMEOUT_S:g} s: {self._said()}")
+
+    def _said(self) -> str:
+        """The end of the server's output."""
+        self._log.seek(0)
+        return self._log.read()[-2_000:].decode(errors="replace")
 
     def cpu_s(self) -> float:
         """CPU time used so far, in seconds."""
@@ -76,6 +89,14 @@ class Server:
     def memory_bytes(self) -> int:
         """Memory of the process that nobody else shares, in bytes."""
         return int(self._usage.memory_full_info().uss)
+
+    def memory_at_rest_bytes(self) -> int:
+        """The same when it has stopped to shrink: the store packs what is idle, little by little."""
+        history = [self.memory_bytes()]
+        while len(history) < REST_SAMPLES or history[-1] < history[-REST_SAMPLES] * 0.998:
+            time.sleep(REST_SAMPLE_S)
+            history.append(self.memory_bytes())
+        return history[-1]
 
 
 def python(module: str, *arguments: object) -> list[str]:

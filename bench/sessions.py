@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from bench.agents import echo
 
-# the store packs what was idle for some seconds
-REST_S: Final = 8.0
+# so many asks are timed in one piece; between two pieces what is idle comes to rest
+PIECE: Final = 1_000
 
 
 class Rest(Struct, frozen=True):
@@ -31,26 +31,33 @@ class Rest(Struct, frozen=True):
 async def rest(count: int) -> Rest:
     """One short turn in each of so many sessions."""
     from pool import AgentPool
+    from pool.store.memory import MemoryStore
+    from pool.store.memory_limits import MemoryLimits
     from protocol.command.garbage import settle
 
     process = psutil.Process()
-    sample = count // 20
-    async with AgentPool(echo) as agents:
+    store = MemoryStore(limits=MemoryLimits(rest_after_s=1e-6))
+    async with AgentPool(echo, store=store) as agents:
 
         async def ask(first: int, last: int) -> float:
-            start = time.perf_counter()
-            for number in range(first, last):
-                await agents.ask("hello", session=f"session-{number}")
-            return (last - first) / (time.perf_counter() - start)
+            taken = 0.0
+            for piece in range(first, last, PIECE):
+                start = time.perf_counter()
+                for number in range(piece, piece + PIECE):
+                    await agents.ask("hello", session=f"session-{number}")
+                taken += time.perf_counter() - start
+                # now rather than some seconds later, so that there is no peak that would stay
+                store.sweep(time.time(), 2 * PIECE)
+            return (last - first) / taken
 
-        await ask(-sample, 0)
+        sample = 5 * PIECE
+        await ask(count, count + sample)
         settle()
         tasks = len(asyncio.all_tasks())
         before = process.memory_full_info().uss
         asks_first = await ask(0, sample)
         await ask(sample, count - sample)
         asks_last = await ask(count - sample, count)
-        await asyncio.sleep(REST_S)
         gc.collect()
         grown = process.memory_full_info().uss - before
         return Rest(grown / count, len(asyncio.all_tasks()) - tasks, asks_first, asks_last)

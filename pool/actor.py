@@ -65,11 +65,14 @@ class Actor:
     def __repr__(self) -> str:
         return f"<Actor {self.name} [{self.state}]>"
 
-    def start(self, make: Callable[[], Agent], *, open_timeout_s: float, context: Context) -> None:
-        """Start the actor's task, in a context of its own: not that of the turn that asked for it."""
+    def start(
+        self, make: Callable[[], Agent], *, open_timeout_s: float, context: Context
+    ) -> asyncio.Task[None]:
+        """Start the actor's task, in a context of its own: not in that of whoever asked."""
         loop = asyncio.get_running_loop()
         main = self._main(make, open_timeout_s)
         self.task = loop.create_task(main, name=f"actor {self.name}", context=context)
+        return self.task
 
     def give(self, turn: LiveTurn) -> None:
         """Hand over a turn."""
@@ -112,7 +115,7 @@ class Actor:
                 reason = "retired"
             else:
                 error = cancelled
-        except BaseException as raised:  # noqa: BLE001 - an agent may raise anything; the supervisor is told
+        except BaseException as raised:  # an agent may raise anything
             error = raised
         finally:
             self.state = "stopped"

@@ -10,10 +10,10 @@ from pool.errors import Overloaded, Refused, TenantQueueFull
 class Load(Struct, frozen=True, gc=False):
     """What admission knows of an agent and its queue at one moment.
 
-    `at_once`: an actor is idle or can start at once for this turn. `ahead`: turns that would be served
-    before it; `ahead_in_session`: unfinished turns of the same session. `mean_hold_s`: how long a turn
-    holds its actor (None until the first has ended). `capacity`: how many can run side by side.
-    `start_s`: how long an actor takes to start, if one must be started for it, else 0.
+    `at_once`: an actor is idle or can start at once for this turn. `ahead`: turns that would be
+    served before it; `ahead_in_session`: unfinished turns of the same session. `mean_hold_s`: how
+    long a turn holds its actor (None until the first has ended). `capacity`: how many can run side
+    by side. `start_s`: how long an actor takes to start, if one must be started for it, else 0.
     """
 
     queued: int
@@ -31,8 +31,8 @@ class Load(Struct, frozen=True, gc=False):
 def estimated_wait_s(load: Load) -> float:
     """Seconds until the turn would start.
 
-    0 while an actor is idle or can start at once, and until the first turn has ended; else the longer of
-    the wait for an actor and the wait for the session, plus the start of an actor.
+    0 while an actor is idle or can start at once, and until the first turn has ended; else the
+    longer of the wait for an actor and the wait for the session, plus the start of an actor.
     """
     if load.mean_hold_s is None or (load.at_once and not load.ahead_in_session):
         return 0.0

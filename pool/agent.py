@@ -45,12 +45,13 @@ class Approval(Struct, frozen=True):
 class TurnInput(Struct, frozen=True):
     """What an agent gets for one turn.
 
-    `state` is what this agent last returned for the session; `state_version` changes whenever it does,
-    so that a warm actor need not decode it anew. `unseen` is what the transcript holds and the state
-    does not: the words of an interrupted turn, or of another agent.
+    `state` is what this agent last returned for the session; `state_version` changes whenever it
+    does, so that a warm actor need not decode it anew. `unseen` is what the transcript holds and
+    the state does not: the words of an interrupted turn, or of another agent.
 
-    `resume` is true when the state was made by this same turn, at a checkpoint or a pause: the input is
-    in it already. `approvals` are then the humans' decisions about the calls that were pending.
+    `resume` is true when the state was made by this same turn, at a checkpoint or a pause: the
+    input is in it already. `approvals` are then the humans' decisions about the calls that were
+    pending.
     """
 
     input: str
@@ -64,11 +65,11 @@ class TurnInput(Struct, frozen=True):
 class TurnEnd(Struct, frozen=True):
     """How a turn ended for the agent.
 
-    `done`: answered. `paused`: it waits for the humans whom its gate asked; `state` says where it was.
-    `limit`: it stopped at `max_steps` or `max_tokens`; what was said counts.
+    `done`: answered. `paused`: it waits for the humans whom its gate asked; `state` says where it
+    was. `limit`: it stopped at `max_steps` or `max_tokens`; what was said counts.
 
-    `output` is used only if no text was emitted. The state is replaced by `state` or grows by `append`;
-    with neither it stays as it is.
+    `output` is used only if no text was emitted. The state is replaced by `state` or grows by
+    `append`; with neither it stays as it is.
     """
 
     status: Literal["done", "paused", "limit"] = "done"
@@ -113,8 +114,9 @@ class Context(Protocol):
         """How many tokens an answer may have, if there is a limit."""
 
     async def emit(self, event: Event) -> None:
-        """Tell the turn's readers. In order; waits when the store is behind. `LimitExceeded` past the
-        size that a turn may have."""
+        """Tell the turn's readers. In order; waits when the store is behind. `LimitExceeded` past
+        the size that a turn may have.
+        """
 
     async def gate(self, call: ToolCall) -> Decision:
         """Whether the tool may be called. A human's decision about this very call comes first."""
@@ -123,7 +125,7 @@ class Context(Protocol):
         """A safe point: should the actor crash, the turn goes on from here (`TurnInput.resume`)."""
 
     def idempotency_key(self, call: ToolCall) -> str:
-        """A key that is the same whenever this turn makes this call again: give it to what has effects."""
+        """The same key whenever this turn makes this call: give it to what has effects."""
 
     def clock(self) -> float:
         """The pool's monotonic clock, in seconds."""

@@ -20,7 +20,8 @@ from pool.turns import Turns
 def limiters(specs: Mapping[str, AgentSpec], config: PoolConfig) -> dict[str, Limiter]:
     """A limit for each agent, one and the same for those that name the same.
 
-    A shared limit starts at the smallest `limit_initial` of its agents, and may rise to all their actors.
+    A shared limit starts at the smallest `limit_initial` of its agents, and may rise to all their
+    actors.
     """
     shared: dict[str, list[AgentSpec]] = {}
     for name, spec in specs.items():

@@ -1,4 +1,4 @@
-"""When to try again after failures: exponential, with jitter, forgetting after a quiet time. Pure."""
+"""When to try again after failures: exponential, with jitter, forgetful. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from random import Random
 class Backoff:
     """The history of one thing's failures.
 
-    The n-th failure in a row waits `first_s * 2**(n-1)`, at most `max_s`, times a random factor of 0.5 to
-    1, so that many that failed together do not come back together. `tolerated` failures within `window_s`
-    are ordinary; more are `excessive`, and the next try waits until the window has room again.
+    The n-th failure in a row waits `first_s * 2**(n-1)`, at most `max_s`, times a random factor of
+    0.5 to 1, so that many that failed together do not come back together. `tolerated` failures
+    within `window_s` are ordinary; more are `excessive`, and the next try waits until the window
+    has room again.
     """
 
     def __init__(

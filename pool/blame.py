@@ -38,7 +38,8 @@ class Blame:
             turn_id=turn_id,
             blocked_s=round(blocked_s, 3),
             where=where,
-            remedy="await instead of blocking, or give the agent as a synchronous function: it gets a thread",
+            remedy="await instead of blocking, or give the agent as a synchronous function: "
+            "it gets a thread",
         )
         if self._observers:
             notice = LoopBlockedNotice(agent, turn_id, blocked_s, where)
@@ -48,7 +49,7 @@ class Blame:
         # the loop stands still, so nothing changes under this walk
         for turn in list(self._live.values()):
             actor = turn.actor
-            if task is not None and actor is not None and actor.turn is turn:
-                if actor.task is task or (turn.tasks and task in turn.tasks):
-                    return turn
+            mine = actor is not None and actor.turn is turn and actor.task is task
+            if task is not None and (mine or task in (turn.tasks or ())):
+                return turn
         return None

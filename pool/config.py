@@ -16,10 +16,11 @@ from pool.errors import ConfigError
 class AgentSpec(Struct, frozen=True, kw_only=True):
     """One agent of a pool.
 
-    `agent`: an async function or async generator of text, a synchronous function (runs in a thread), an
-    `Agent`, or a factory of any of these without arguments (one instance an actor).
-    `min`, `max`: how many actors. `limit`: the name of the concurrency limit it shares with others that
-    use the same provider (default: one of its own). `limit_initial`: where that limit starts (default `max`).
+    `agent`: an async function or async generator of text, a synchronous function (runs in a
+    thread), an `Agent`, or a factory of any of these without arguments (one instance an actor).
+    `min`, `max`: how many actors. `limit`: the name of the concurrency limit it shares with others
+    that use the same provider (default: one of its own). `limit_initial`: where that limit starts
+    (default `max`).
     """
 
     agent: Callable[..., Any] | Any

@@ -90,7 +90,7 @@ class TurnContext(Struct, eq=False):
         """Tell the turn's readers; `LimitExceeded` past the size that a turn may have."""
         turn = self._turn
         if turn.phase != "running":
-            raise Conflict(f"turn {turn.id} has ended; its agent may emit no more")
+            raise self._past()
         if type(event) is TextDelta:
             self._said(turn, event.text)
         else:
@@ -99,6 +99,8 @@ class TurnContext(Struct, eq=False):
 
     async def gate(self, call: ToolCall) -> Decision:
         """Whether the tool may be called; a human's decision about this very call comes first."""
+        if self._turn.phase != "running":
+            raise self._past()
         decided = self._decided(call)
         if decided is not None:
             return decided
@@ -106,12 +108,18 @@ class TurnContext(Struct, eq=False):
             return ALLOW
         answer = self._spec.gate(self._turn.principal, call)
         decision = await answer if inspect.isawaitable(answer) else answer
+        if self._turn.phase != "running":
+            raise self._past()
         if decision.action == "ask":
             await self._ask(call, decision)
         return decision
 
     async def checkpoint(self, state: bytes) -> None:
         """A safe point: should the actor crash, the turn goes on from here."""
+        if self._turn.phase != "running":
+            raise self._past()
+        if not isinstance(state, bytes):
+            raise AgentFailed(f"the agent's state is {type(state).__name__}; it must be bytes")
         self._turns.check_state(state)
         await self._turns.flush(self._turn, StateChange(self._format, state))
         self._turn.resume = True
@@ -122,12 +130,16 @@ class TurnContext(Struct, eq=False):
         encoded = msgspec.json.encode(body, order="deterministic")
         return blake2b(encoded, digest_size=16).hexdigest()
 
+    def _past(self) -> Conflict:
+        # An agent that was left behind may still run: what it does is no longer the turn's.
+        return Conflict(f"turn {self._turn.id} no longer runs; its agent may do nothing more in it")
+
     async def _log(self, event: Event) -> None:
         turn = self._turn
         turn.events += 1
         if turn.events > self._config.max_events:
             raise LimitExceeded(
-                f"the answer has more than {self._config.max_events} events, the most a turn may have"
+                f"the answer has more than {self._config.max_events} events, the most there may be"
             )
         if event.seq:
             # it is in a log already, under the place it got there: this one is a copy
@@ -138,6 +150,8 @@ class TurnContext(Struct, eq=False):
             await self._turns.flush(turn)
 
     def _said(self, turn: LiveTurn, text: str) -> None:
+        if not isinstance(text, str):
+            raise AgentFailed(f"the text of a delta is {type(text).__name__}; it must be text")
         if not turn.texts:
             turn.first_text_at = self._turns.clock()
         self._weigh(turn, len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
@@ -147,13 +161,7 @@ class TurnContext(Struct, eq=False):
         if not isinstance(event, _EMITTED):
             raise AgentFailed(f"an agent may not emit {type(event).__name__}; the pool does that")
         event.at = self._turns.wall()
-        try:
-            self._weigh(turn, len(msgspec.json.encode(event)))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise AgentFailed(
-                f"{type(event).__name__} cannot be written as JSON ({type(error).__name__}); "
-                "arguments and results of tools must be plain data"
-            ) from error
+        self._weigh(turn, _size(event))
         if isinstance(event, UsageReported):
             event.usage.tool_calls = turn.record.usage.tool_calls
             turn.record.usage = event.usage
@@ -164,7 +172,7 @@ class TurnContext(Struct, eq=False):
         turn.bytes += size
         if turn.bytes > self._config.max_output_bytes:
             raise LimitExceeded(
-                f"the answer is longer than {self._config.max_output_bytes} bytes, the most a turn may say"
+                f"the answer is longer than {self._config.max_output_bytes} bytes, the most it may be"
             )
 
     def _decided(self, call: ToolCall) -> Decision | None:
@@ -193,15 +201,25 @@ class TurnContext(Struct, eq=False):
             risk=decision.risk,
             expires_at=self._turns.wall() + lifetime_s,
         )
+        event = ApprovalRequested(
+            call_id=call.call_id,
+            name=call.name,
+            arguments=call.arguments,
+            risk=decision.risk,
+            expires_at=pending.expires_at,
+            at=self._turns.wall(),
+        )
+        self._weigh(turn, _size(event))
         others = tuple(p for p in turn.record.pending if p.call_id != call.call_id)
         turn.record.pending = (*others, pending)
-        await self._log(
-            ApprovalRequested(
-                call_id=call.call_id,
-                name=call.name,
-                arguments=call.arguments,
-                risk=decision.risk,
-                expires_at=pending.expires_at,
-                at=self._turns.wall(),
-            )
-        )
+        await self._log(event)
+
+
+def _size(event: Event) -> int:
+    try:
+        return len(msgspec.json.encode(event))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise AgentFailed(
+            f"{type(event).__name__} cannot be written as JSON ({type(error).__name__}); "
+            "arguments and results of tools must be plain data"
+        ) from error

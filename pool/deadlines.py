@@ -1,7 +1,7 @@
 """The deadlines of all unfinished turns under one timer.
 
-A timer a turn would cost more than the turn. Here a deadline is one push on a heap; what has ended is
-passed over when its time comes, and swept out when it makes up most of the heap.
+A timer a turn would cost more than the turn. Here a deadline is one push on a heap; what has ended
+is passed over when its time comes, and swept out when it makes up most of the heap.
 """
 
 from __future__ import annotations

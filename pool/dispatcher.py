@@ -1,7 +1,8 @@
 """The dispatcher of one agent: owns the queue, decides admission, order and which actor runs what.
 
-Nothing here awaits. A turn first gets a place (`admit`), then, when its session is free, is handed to an
-actor or queued (`ready`); whenever an actor rests or a permit comes back, `pump` hands over the next.
+Nothing here awaits. A turn first gets a place (`admit`), then, when its session is free, is handed
+to an actor or queued (`ready`); whenever an actor rests or a permit comes back, `pump` hands over
+the next.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class Dispatcher:
             )
         if self._overload.sheds(priority):
             raise Overloaded(
-                f"agent {self.name!r} is overloaded; turns of priority {priority!r} are not taken now",
+                f"agent {self.name!r} is overloaded and takes no turns of priority {priority!r}",
                 retry_after_s=self._config.overload_window_s,
             )
         free = supervisor.idle and self.limiter.held < self.limiter.limit
@@ -155,7 +156,7 @@ class Dispatcher:
         self.scale()
 
     def back(self, turn: LiveTurn) -> None:
-        """A turn that had started is to start again: it gets a place, whatever the queue is like."""
+        """A turn that had started is to start again: it gets a place, however full it is."""
         self._placed += 1
         self._placed_by[turn.tenant] = self._placed_by.get(turn.tenant, 0) + 1
         self.ready(turn, again=True)

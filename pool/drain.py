@@ -8,7 +8,7 @@ from pool.turns import Turns
 
 
 async def drain(turns: Turns, *, deadline_s: float, grace_s: float) -> None:
-    """Wait up to `deadline_s` for all turns to end; interrupt the rest, which have `grace_s` to obey.
+    """Wait up to `deadline_s` for all turns to end; interrupt the rest: `grace_s` to obey.
 
     What an agent does after that is nobody's turn any more: its actor is abandoned.
     """

@@ -11,7 +11,7 @@ import structlog
 from pool.errors import LeaseLost, PoolError, StoreUnavailable
 from pool.events import ENDINGS
 from pool.live import LiveTurn
-from pool.store.base import Lease, StateChange, Store
+from pool.store.base import StateChange, Store
 from pool.turn import State, Turn, TurnError
 
 _log = structlog.get_logger("pool.ending")
@@ -46,7 +46,7 @@ class Ending:
         error: TurnError | None = None,
         change: StateChange | None = None,
     ) -> None:
-        """End a turn once: its record, its last events and its state in one step, then tell everybody."""
+        """End a turn once: record, last events and state in one step, then tell everybody."""
         if turn.phase == "ending" or turn.phase == "over":
             return
         record = self._record_end(turn, state, error)
@@ -55,17 +55,12 @@ class Ending:
             ENDINGS[state](turn=record, at=record.finished_at or 0.0), record.id, record.session_id
         )
         try:
-            await self._commit(turn, change)
+            if self._store.suspends:
+                await self._commit_in_order(turn, change)
+            else:
+                await self._commit(turn, change)
         except PoolError as failure:
-            turn.failure = failure
-            log.drop_held()
-            _log.error(
-                "turn could not be ended here",
-                agent=record.agent,
-                turn_id=record.id,
-                error=failure.code,
-                remedy="another process may hold the session now; it decides how the turn ends",
-            )
+            self._failed(turn, failure)
         self._over(turn)
 
     def _record_end(self, turn: LiveTurn, state: State, error: TurnError | None) -> Turn:
@@ -84,36 +79,43 @@ class Ending:
         turn.phase = "ending"
         return record
 
-    async def _commit(self, turn: LiveTurn, change: StateChange | None) -> None:
-        session, wait_s = turn.session, _RETRY_S[0]
+    async def _commit_in_order(self, turn: LiveTurn, change: StateChange | None) -> None:
+        wait_s = _RETRY_S[0]
         while True:
-            lease = session.lease
-            if lease is None:
-                raise LeaseLost(f"session {session.key.id} is no longer held here")
             try:
-                if self._store.suspends:
-                    async with session.writing:
-                        released = await self._write_end(lease, turn, change)
-                else:
-                    released = await self._write_end(lease, turn, change)
+                async with turn.session.writing:
+                    await self._commit(turn, change)
+                return
             except LeaseLost:
-                if session.lease is lease:
-                    session.lease = None
                 raise
             except StoreUnavailable:
                 await asyncio.sleep(wait_s * self._random.uniform(0.5, 1.0))
                 wait_s = min(_RETRY_S[1], wait_s * 2)
-                continue
-            # a new lease may have been claimed while the answer was on its way
-            if released and session.lease is lease:
-                session.lease = None
-            return
 
-    async def _write_end(self, lease: Lease, turn: LiveTurn, change: StateChange | None) -> bool:
-        log = turn.session.log
+    async def _commit(self, turn: LiveTurn, change: StateChange | None) -> None:
+        session = turn.session
+        lease, log = session.lease, session.log
+        if lease is None:
+            raise LeaseLost(f"session {session.key.id} is no longer held here")
         events = log.take_unstored()
         try:
-            return await self._store.commit(lease, turn.record, events, change)
-        except BaseException:
+            released = await self._store.commit(lease, turn.record, events, change)
+        except BaseException as error:
             log.untake(events)
+            if isinstance(error, LeaseLost) and session.lease is lease:
+                session.lease = None
             raise
+        # a new lease may have been claimed while the answer was on its way
+        if released and session.lease is lease:
+            session.lease = None
+
+    def _failed(self, turn: LiveTurn, failure: PoolError) -> None:
+        turn.failure = failure
+        turn.session.log.drop_held()
+        _log.error(
+            "turn could not be ended here",
+            agent=turn.record.agent,
+            turn_id=turn.record.id,
+            error=failure.code,
+            remedy="another process may hold the session now; it decides how the turn ends",
+        )

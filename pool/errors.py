@@ -189,7 +189,9 @@ class ContextTooLong(ProviderError):
 
 
 class DeadLetter(PoolError):
-    """The turn crashed its actor or process as often as is allowed and will not run again by itself."""
+    """The turn crashed its actor or process as often as is allowed and will not run again by
+    itself.
+    """
 
     code = "dead_letter"
 

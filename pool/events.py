@@ -1,7 +1,7 @@
 """What happens in a turn, one struct a kind, and the cursor that names a place in a session's log.
 
-An agent makes an event without a place (`TextDelta("hello")`) and emits it; the log stamps it with the
-epoch of its writer, its place (`seq`), its turn and session. Places are dense within a session.
+An agent makes an event without a place (`TextDelta("hello")`) and emits it; the log stamps it with
+the epoch of its writer, its place (`seq`), its turn and session. Places are dense within a session.
 """
 
 from __future__ import annotations

@@ -37,7 +37,9 @@ _MAKES_WAY = {
 
 
 class Entry(Struct, frozen=True):
-    """What became of a request: the turn, whether it is new, and how it runs here (None: it does not)."""
+    """What became of a request: the turn, whether it is new, and how it runs here (None: it does
+    not).
+    """
 
     turn: Turn
     new: bool
@@ -83,7 +85,9 @@ class Intake:
         request_id: str = "",
         nested: bool = False,
     ) -> Entry:
-        """Accept a turn into a session. `nested`: who asks waits for it, within the turn it runs in."""
+        """Accept a turn into a session. `nested`: who asks waits for it, within the turn it runs
+        in.
+        """
         _check(request, idempotency_key)
         dispatcher = self._dispatchers.get(request.agent or await self._agent_of(key))
         if dispatcher is None:

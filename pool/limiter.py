@@ -1,8 +1,8 @@
 """The concurrency limit of a provider, and the permits under it.
 
-Additive increase, multiplicative decrease (Chiu, Jain 1989): an explicit overload of the provider lowers
-the limit to nine tenths, once a window; as many successes as the limit is high raise it by one, while at
-least half of it is in use (an unused limit proves nothing).
+Additive increase, multiplicative decrease (Chiu, Jain 1989): an explicit overload of the provider
+lowers the limit to nine tenths, once a window; as many successes as the limit is high raise it by
+one, while at least half of it is in use (an unused limit proves nothing).
 
 Taking and giving back a permit never awaits, so that no cancellation can fall between.
 """

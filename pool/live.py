@@ -1,4 +1,4 @@
-"""A turn that has not ended, as this process runs it: its record and everything that is not stored."""
+"""A turn that has not ended, as this process runs it: its record, and what is not stored."""
 
 from __future__ import annotations
 

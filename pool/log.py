@@ -1,7 +1,8 @@
 """The log of a session, as this process has it: the newest events, and who reads them.
 
-A reader is a cursor, not a queue: however many there are and however slow, an event is kept once, and
-what a reader costs does not depend on how far behind it is. What has left the log is read from the store.
+A reader is a cursor, not a queue: however many there are and however slow, an event is kept once,
+and what a reader costs does not depend on how far behind it is. What has left the log is read from
+the store.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Mailbox(Generic[T]):
         return self._turn is not None
 
     def put(self, turn: T) -> None:
-        """Hand over a turn; `ValueError` if one is there: the dispatcher binds late, one at a time."""
+        """Hand over a turn; `ValueError` if one is there: dispatch is late, one at a time."""
         if self._turn is not None:
             raise ValueError("the mailbox holds a turn already")
         self._turn = turn

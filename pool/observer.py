@@ -39,7 +39,9 @@ class TurnStartedNotice(Notice, frozen=True, gc=False):
 
 
 class TurnEndedNotice(Notice, frozen=True):
-    """A turn ended. `first_token_s` is the time from acceptance to its first text, if there was any."""
+    """A turn ended. `first_token_s` is the time from acceptance to its first text, if there was
+    any.
+    """
 
     turn: Turn
     request_id: str
@@ -54,7 +56,9 @@ class ActorStartedNotice(Notice, frozen=True, gc=False):
 
 
 class ActorStoppedNotice(Notice, frozen=True, gc=False):
-    """An actor is gone: `retired`, `crashed`, `abandoned` or `failed` (to open). `error` is a type's name."""
+    """An actor is gone: `retired`, `crashed`, `abandoned` or `failed` (to open). `error` is a
+    type's name.
+    """
 
     actor: str
     reason: str

@@ -14,7 +14,9 @@ def recorded(error: Exception) -> TurnError:
 
 
 def raise_for(turn: Turn) -> None:
-    """Raise what a failed or expired turn, or one ended by a shutdown, is to who waits for its answer."""
+    """Raise what a failed or expired turn, or one ended by a shutdown, is to who waits for its
+    answer.
+    """
     error = turn.error
     if error is None:
         return

@@ -1,7 +1,7 @@
 """Standing overload: when the queue no longer empties, new work of low priority is shed.
 
-After CoDel (Nichols, Jacobson 2012): not a long wait is the sign, but that even the *smallest* wait of a
-whole window was long. Each such window sheds one more class; one good window ends it.
+After CoDel (Nichols, Jacobson 2012): not a long wait is the sign, but that even the *smallest* wait
+of a whole window was long. Each such window sheds one more class; one good window ends it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Overload:
     def roll(self, now: float, oldest_wait_s: float) -> None:
         """Judge the window that is over and begin the next.
 
-        A window in which nothing started is judged by how long the oldest turn waits (0: none does).
+        A window in which nothing started is judged by how long the oldest turn waits (0: none
+        does).
         """
         smallest = self._smallest if self._smallest < inf else oldest_wait_s
         if smallest > self.target_s and oldest_wait_s > 0:

@@ -42,10 +42,11 @@ class AgentPool(Watch):
         async with AgentPool(agent) as pool:
             turn = await pool.ask("hi", session="s1")
 
-    `agents`: one agent or `AgentSpec`, or a mapping of names to them; the first is the default. `store`:
-    where sessions live (default: in memory; one that is given is not closed with the pool). `name`: the
-    pool's name as the owner of leases. `seed`: for the random numbers of backoff and jitter. `wall`: the
-    time of day, in seconds since the epoch; everything else goes by the loop's clock.
+    `agents`: one agent or `AgentSpec`, or a mapping of names to them; the first is the default.
+    `store`: where sessions live (default: in memory; one that is given is not closed with the
+    pool). `name`: the pool's name as the owner of leases. `seed`: for the random numbers of backoff
+    and jitter. `wall`: the time of day, in seconds since the epoch; everything else goes by the
+    loop's clock.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class AgentPool(Watch):
 
     async def close(self, *, deadline_s: float | None = None) -> None:
         """Drain (by default for `close_deadline_s`), end the actors, let go of everything."""
-        if not self._opened or self._intake.closed and self._tick_timer is None:
+        if not self._opened or (self._intake.closed and self._tick_timer is None):
             return
         await self.drain(
             deadline_s=self.config.close_deadline_s if deadline_s is None else deadline_s
@@ -194,10 +195,10 @@ class AgentPool(Watch):
     ) -> Turn:
         """Ask an agent and wait for its answer (`turn.output`), or for the turn to pause.
 
-        Raises what the turn ended with: `AgentFailed`, `DeadLetter`, `DeadlineExceeded`; and what refused
-        it: `Refused` and its kin. Cancelling the call cancels the turn, unless `on_disconnect` is
-        `"continue"`. Called by an agent in its turn, the turn asked for is part of it: it shares the
-        permit, the principal and the deadline.
+        Raises what the turn ended with: `AgentFailed`, `DeadLetter`, `DeadlineExceeded`; and what
+        refused it: `Refused` and its kin. Cancelling the call cancels the turn, unless
+        `on_disconnect` is `"continue"`. Called by an agent in its turn, the turn asked for is part
+        of it: it shares the permit, the principal and the deadline.
         """
         entry = await self._intake.enter(
             request_of(input, options, on_disconnect="cancel"),
@@ -274,8 +275,9 @@ class AgentPool(Watch):
         principal: Principal = ANYONE,
         request_id: str = "",
     ) -> tuple[Turn, bool]:
-        """Have a validated request accepted; the turn, and whether it is new (not an earlier one with the
-        same idempotency key)."""
+        """Have a validated request accepted; the turn, and whether it is new (not an earlier one
+        with the same idempotency key).
+        """
         entry = await self._intake.enter(
             request,
             self._session_key(session, principal),

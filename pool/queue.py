@@ -1,9 +1,9 @@
 """The queue of one agent: fair between tenants, by priority within a tenant.
 
-Start-time fair queueing (Goyal, Vin, Cheng 1996): each waiting turn brings its tenant a slot with the tag
-`max(V, last tag of the tenant) + 1 / weight`, where V is the tag served last; the smallest tag is served.
-The slot says whose turn it is; which of that tenant's turns goes first, its priority and age say. So a
-tenant that queues a thousand turns delays itself and nobody else.
+Start-time fair queueing (Goyal, Vin, Cheng 1996): each waiting turn brings its tenant a slot with
+the tag `max(V, last tag of the tenant) + 1 / weight`, where V is the tag served last; the smallest
+tag is served. The slot says whose turn it is; which of that tenant's turns goes first, its priority
+and age say. So a tenant that queues a thousand turns delays itself and nobody else.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class FairQueue(Generic[T]):
         return f"<FairQueue [{len(self)} waiting, {len(self._lines)} tenants]>"
 
     def push(self, turn: T, *, again: bool = False) -> None:
-        """Add a turn. `again`: it was served before (a crash, an approval) and pays no second time."""
+        """Add a turn. `again`: it was served before (a crash, an approval) and pays once."""
         line = self._line(turn.tenant)
         self._number += 1
         if again:
@@ -101,7 +101,9 @@ class FairQueue(Generic[T]):
         return line.pop()
 
     def remove(self, turn: T) -> bool:
-        """Take a turn out and give its tenant the youngest slot back; False if it does not wait here."""
+        """Take a turn out and give its tenant the youngest slot back; False if it does not wait
+        here.
+        """
         line = self._lines.get(turn.tenant)
         if line is None or turn not in line.turns[RANK[turn.priority]]:
             return False

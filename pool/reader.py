@@ -11,7 +11,9 @@ from pool.store.base import Store
 
 
 def join_deltas(events: Sequence[Event]) -> list[Event]:
-    """The same events with neighbouring text deltas of a turn made one, which has the last one's place."""
+    """The same events with neighbouring text deltas of a turn made one, which has the last one's
+    place.
+    """
     joined: list[Event] = []
     run: list[TextDelta] = []
     for event in events:
@@ -46,8 +48,8 @@ def _one(run: list[TextDelta]) -> TextDelta:
 class Reader:
     """Reads a session's log, or one turn's part of it, from a cursor on. Always `close` it.
 
-    With a `wake` callback it is called from the loop when there is more to take; each `take` arms it
-    once. Without one, `wait` waits for that.
+    With a `wake` callback it is called from the loop when there is more to take; each `take` arms
+    it once. Without one, `wait` waits for that.
     """
 
     def __init__(
@@ -84,12 +86,12 @@ class Reader:
         return max(0, self._session.log.shown - self.cursor.seq)
 
     async def look(self) -> None:
-        """Read on to the next event of the watched turn, so that `ended` is true if there is none."""
+        """Read on to the watched turn's next event, so that `ended` is true if there is none."""
         while not self._ahead and not self._exhausted and self.behind:
             self._ahead = await self.take()
 
     async def take(self, limit: int = 1_000) -> list[Event]:
-        """What follows the cursor now, text deltas joined; at most `limit` events before joining."""
+        """What follows the cursor now, deltas joined; at most `limit` events before that."""
         self._armed = True
         if self._ahead:
             ahead, self._ahead = self._ahead, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from contextlib import suppress
 
 import structlog
 
@@ -52,10 +53,10 @@ class Runner:
                 outcome = error
             finally:
                 scope.current.reset(token)
+                if turn.tasks:
+                    self._cancel_leftovers(turn)
             if turn.stop is not None:
-                _uncancel()
-            if turn.tasks:
-                self._cancel_leftovers(turn)
+                await _uncancel()
         await self._turns.finish(turn, outcome, agent.state_format)
 
     async def _input(self, agent: Agent, turn: LiveTurn) -> TurnInput:
@@ -70,7 +71,8 @@ class Runner:
         if state.data is not None and state.format != agent.state_format:
             raise AgentFailed(
                 f"the session's state is of format {state.format!r}, the agent's is "
-                f"{agent.state_format!r}; go on in a fork of the session, which starts from the transcript"
+                f"{agent.state_format!r}; go on in a fork of the session, "
+                "which starts from the transcript"
             )
         return TurnInput(
             text,
@@ -97,6 +99,13 @@ class Runner:
             return AgentFailed(f"the agent returned {type(end).__name__}; run() returns a TurnEnd")
         if end.status == "paused" and not (turn.record.pending or turn.record.decided):
             return AgentFailed("the agent paused, but no call of a tool waits for a decision")
+        if end.output is not None and not isinstance(end.output, str):
+            return AgentFailed(
+                f"the agent's output is {type(end.output).__name__}; it must be text"
+            )
+        for state in (end.state, end.append):
+            if state is not None and not isinstance(state, bytes):
+                return AgentFailed(f"the agent's state is {type(state).__name__}; it must be bytes")
         if end.output is not None and len(end.output) * 4 > self._config.max_output_bytes:
             size = len(end.output.encode("utf-8", "replace"))
             if size > self._config.max_output_bytes:
@@ -123,8 +132,13 @@ class Runner:
             self._observers.notice(TasksLeakedNotice(turn.record.agent, turn.record.id, count))
 
 
-def _uncancel() -> None:
+async def _uncancel() -> None:
     # The cancellation meant the turn. The actor's task lives on.
     task = asyncio.current_task()
-    while task is not None and task.cancelling():
+    if task is None or not task.cancelling():
+        return
+    while task.cancelling():
         task.uncancel()
+    # An agent that ended without awaiting has not met it yet: it would strike at the next await.
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)

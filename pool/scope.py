@@ -1,8 +1,8 @@
 """The turn that the running code belongs to, and the tasks it started.
 
-A turn is known to everything its agent calls through a context variable. Tasks inherit it, and a task
-factory keeps those started within a turn, so that none outlives it. The factory is put before the loop's
-own while a pool is open.
+A turn is known to everything its agent calls through a context variable. Tasks inherit it, and a
+task factory keeps those started within a turn, so that none outlives it. The factory is put before
+the loop's own while a pool is open.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Tracking:
         coro: Coroutine[Any, Any, Any] | Generator[Any, Any, Any],
         **options: Any,
     ) -> asyncio.Future[Any]:
+        """Make a task, and note it if it is started within a turn."""
         if self.before is not None:
             task = self.before(loop, coro, **options)
         else:

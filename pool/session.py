@@ -16,7 +16,9 @@ from pool.store.base import Lease, SessionKey
 
 
 class Session(Struct, eq=False):
-    """At most one turn of a session is current (running, or waiting for an approval); others line up."""
+    """At most one turn of a session is current (running, or waiting for an approval); others line
+    up.
+    """
 
     key: SessionKey
     log: Log

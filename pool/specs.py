@@ -13,8 +13,8 @@ from pool.ids import check_id
 def specs_of(agents: Any) -> dict[str, AgentSpec]:
     """One agent, or a mapping of names to agents; each may be an `AgentSpec`.
 
-    One agent alone is called as its function or class is. `ConfigError` if there is none, or a name is
-    not an id.
+    One agent alone is called as its function or class is. `ConfigError` if there is none, or a name
+    is not an id.
     """
     if not isinstance(agents, Mapping):
         spec = _spec(agents)

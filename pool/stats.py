@@ -37,8 +37,9 @@ class RateStats(Struct, frozen=True):
 class AgentStats(Struct, frozen=True, kw_only=True):
     """One agent. Times and durations in seconds; `None` where nothing is known yet.
 
-    `queued`: turns that wait for an actor; `waiting`: those and the turns that wait for their session.
-    `estimated_wait_s`: how long a new turn would wait. `shedding`: the priorities refused now.
+    `queued`: turns that wait for an actor; `waiting`: those and the turns that wait for their
+    session. `estimated_wait_s`: how long a new turn would wait. `shedding`: the priorities refused
+    now.
     """
 
     name: str
@@ -104,5 +105,5 @@ def agent_stats(dispatcher: Dispatcher, now: float) -> AgentStats:
         ),
         shedding=dispatcher.shedding,
         refused=dict(dispatcher.refused),
-        stopped={reason: count for reason, count in supervisor.stops.items()},
+        stopped={str(reason): count for reason, count in supervisor.stops.items()},
     )

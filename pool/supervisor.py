@@ -1,4 +1,6 @@
-"""The supervisor owns the actors of one agent: starts, restarts with backoff, retires, gives up loudly."""
+"""The supervisor owns the actors of one agent: starts, restarts with backoff, retires, gives up
+loudly.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +131,9 @@ class Supervisor:
         self._ready()
 
     async def close(self, grace_s: float) -> None:
-        """End all actors: idle ones now, busy ones after their turn, and all by force after a grace."""
+        """End all actors: idle ones now, busy ones after their turn, and all by force after a
+        grace.
+        """
         self._closing = True
         if self._retry is not None:
             self._retry.cancel()
@@ -195,12 +199,11 @@ class Supervisor:
         self._count += 1
         actor = Actor(f"{self.agent}-{self._count}", self._run, self, now=self._loop.time())
         self.starting.add(actor)
-        actor.start(
+        task = actor.start(
             self._make, open_timeout_s=self._config.open_timeout_s, context=self._context.copy()
         )
-        assert actor.task is not None
-        self._tasks.add(actor.task)
-        actor.task.add_done_callback(self._ended)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -104,8 +104,9 @@ def request_of(
     *,
     on_disconnect: OnDisconnect,
 ) -> TurnRequest:
-    """A request made in Python, checked as one that came over the wire; `InvalidRequest` says what is
-    wrong. `on_disconnect` holds unless the options say otherwise."""
+    """A request made in Python, checked as one that came over the wire; `InvalidRequest` says what
+    is wrong. `on_disconnect` holds unless the options say otherwise.
+    """
     options.setdefault("on_disconnect", on_disconnect)
     try:
         return msgspec.convert({"input": input, **options}, TurnRequest)

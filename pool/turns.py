@@ -1,5 +1,6 @@
-"""The life of accepted turns: started, flushed, paused, decided, stopped, ended. All that is written
-about a turn goes through here, so that its log, its record and its readers agree."""
+"""The life of accepted turns: started, flushed, paused, decided, stopped, ended. All that is
+written about a turn goes through here, so that its log, its record and its readers agree.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be done with a turn that was accepted: wait for it, watch it, cancel it, decide for it."""
+"""What can be done with an accepted turn: wait for it, watch it, cancel it, decide for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Watch(Records):
         until_paused: bool = False,
         principal: Principal = ANYONE,
     ) -> Turn:
-        """The turn when it has ended (or paused, if `until_paused`), or as it is after `timeout_s`."""
+        """The turn when it ended (or paused, if `until_paused`), or as it is after `timeout_s`."""
         live = self._turns.live.get(turn_id)
         if live is None or live.tenant != principal.tenant:
             return await self.turn(turn_id, principal=principal)
@@ -56,7 +56,9 @@ class Watch(Records):
         after: Cursor | str | None = None,
         principal: Principal = ANYONE,
     ) -> AsyncGenerator[Event, None]:
-        """The turn's events from its first, or after a cursor: what was, then what comes, to its end."""
+        """The turn's events from its first, or after a cursor: what was, then what comes, to its
+        end.
+        """
         if isinstance(after, str):
             after = Cursor.parse(after)
         reader = await self.watch_turn(turn_id, after=after, principal=principal)
@@ -90,8 +92,8 @@ class Watch(Records):
     ) -> Turn:
         """Approve or deny a pending tool call, once.
 
-        `arguments`, if given, must be those that wait for approval. `Conflict` if the call does not wait
-        (any more), `NotFound` for an unknown turn.
+        `arguments`, if given, must be those that wait for approval. `Conflict` if the call does not
+        wait (any more), `NotFound` for an unknown turn.
         """
         live = self._turns.live.get(turn_id)
         if live is None or live.tenant != principal.tenant:

@@ -10,6 +10,7 @@ import msgspec
 
 from pool.turn import Id
 from protocol.http.reply import JSON, PROBLEM
+from protocol.preferences import EVENT_STREAM
 from protocol.problems import STATUS, Problem
 from protocol.route import Route, Said
 
@@ -75,10 +76,10 @@ def document(routes: Iterable[Route]) -> Object:
 
 
 def _types(routes: Sequence[Route]) -> list[Any]:
-    """Every type that a body or a query has, each once."""
+    """Every type that a body has, each once."""
     found: list[Any] = [Problem, Id]
     for route in routes:
-        found += [route.body, route.query]
+        found.append(route.body)
         for said in route.answers.values():
             found += [said.body, *said.also.values()]
     unique = {repr(kind): kind for kind in found if kind is not None}
@@ -152,9 +153,23 @@ def _response(said: Said, schema_of: Object) -> Object:
     contents = {**bodies, **said.also}
     if contents:
         response["content"] = {
-            kind: {"schema": schema_of[repr(body)]} for kind, body in contents.items()
+            kind: {"schema": _framed(kind, schema_of[repr(body)])}
+            for kind, body in contents.items()
         }
     return response
+
+
+def _framed(content_type: str, schema: Object) -> Object:
+    """A stream is described by one of its events, whose data is JSON."""
+    if content_type != EVENT_STREAM:
+        return schema
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+    text = {"type": "string"}
+    return {
+        "type": "object",
+        "properties": {"id": text, "event": text, "data": data},
+        "required": ["data"],
+    }
 
 
 def _problem_statuses(route: Route) -> set[int]:

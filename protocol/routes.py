@@ -190,7 +190,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler=agents.resize,
         summary="Change how many actors an agent may have.",
         tag="pool",
-        body=agents.ResizeRequest,
+        body=agents.ResizeBody,
         answers={200: Said("The pool, after.", PoolStats)},
         problems=("not_found", "forbidden"),
         role="admin",
@@ -277,7 +277,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler=simple.run,
         summary="Give the default agent a task; with `Prefer: wait=N` wait for it.",
         tag="simple",
-        body=simple.RunRequest,
+        body=simple.RunBody,
         headers=("Idempotency-Key", "Prefer"),
         answers={
             200: Said("The task, ended.", simple.TaskBody),

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -38,7 +37,7 @@ _HELP: Final = (
 def demo(*, word_delay_s: float = 0.01, now: Callable[[], datetime] | None = None) -> ChatAgent:
     """A demo agent. Words come `word_delay_s` seconds apart; `now` is what its clock shows."""
 
-    def clock() -> str:
+    async def clock() -> str:
         """The date and time in UTC."""
         at = now() if now is not None else datetime.now(UTC)
         return f"{at:%Y-%m-%d %H:%M} UTC"
@@ -119,17 +118,17 @@ def _calls(entries: Sequence[Entry]) -> tuple[AskedCall, ...]:
 def _text(entries: Sequence[Entry]) -> str:
     said = entries[-1]
     if isinstance(said, ToolSaid):
-        results = list(takewhile(lambda entry: isinstance(entry, ToolSaid), reversed(entries)))
-        asked = next(entry for entry in reversed(entries) if isinstance(entry, ModelSaid))
-        named = {call.ref: call.name for call in asked.calls}
-        return "\n".join(
-            f"The {named[result.ref]} says: {result.text}"
-            for result in reversed(results)
-            if isinstance(result, ToolSaid)
-        )
+        return _results(entries)
     if isinstance(said, UserSaid) and _words(said.text) & _MEMORY_WORDS:
         return _memory(entries)
     return f"You said: {said.text}\n\n{_HELP}" if isinstance(said, UserSaid) else _HELP
+
+
+def _results(entries: Sequence[Entry]) -> str:
+    """What came of the calls that were asked for last, in the order in which they were."""
+    asked = next(entry for entry in reversed(entries) if isinstance(entry, ModelSaid))
+    told = {entry.ref: entry.text for entry in entries if isinstance(entry, ToolSaid)}
+    return "\n".join(f"{call.name}: {told[call.ref]}" for call in asked.calls)
 
 
 def _memory(entries: Sequence[Entry]) -> str:

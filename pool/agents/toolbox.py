@@ -137,7 +137,7 @@ class Toolbox:
             if task is not None and task.cancelling():
                 raise
             return _error("the tool failed: CancelledError")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # The model may read what went wrong; readers of the turn are told only its kind.
             failed = f"the tool failed: {type(error).__name__}"
             return Result(_fit(f"{failed}: {error}"), failed, is_error=True)
@@ -164,11 +164,9 @@ def _fit(text: str) -> str:
     cut = text[:RESULT_CHARS]
     if not cut.isascii():
         cut = cut.encode("utf-8", "replace").decode()
-    return (
-        cut
-        if cut is text or len(text) <= RESULT_CHARS
-        else f"{cut} [cut: {len(text)} characters in all]"
-    )
+    if len(text) > RESULT_CHARS:
+        return f"{cut} [cut: {len(text)} characters in all]"
+    return cut
 
 
 def _error(text: str) -> Result:

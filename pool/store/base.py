@@ -1,8 +1,8 @@
 """The contract of a store: where sessions, turns, events and leases live.
 
-One owner writes to a session at a time: the holder of its lease. A write whose (owner, epoch) is not the
-lease's raises `LeaseLost` and changes nothing. All calls are idempotent or fenced, so that a caller that
-lost the answer may call again.
+One owner writes to a session at a time: the holder of its lease. A write whose (owner, epoch) is
+not the lease's raises `LeaseLost` and changes nothing. All calls are idempotent or fenced, so that
+a caller that lost the answer may call again.
 
 `tests/contract` is this contract as a test suite; every store passes it.
 """
@@ -39,7 +39,8 @@ class Accepted(NamedTuple):
     """The answer of `accept`.
 
     `turn` is the accepted turn, or the earlier one with the same idempotency key (`new` is False).
-    `lease` is set if this call claimed the session; its log ends at `end`. None: it is held, by `owner`.
+    `lease` is set if this call claimed the session; its log ends at `end`. None: it is held, by
+    `owner`.
     """
 
     turn: Turn
@@ -99,34 +100,38 @@ class Store(Protocol):
         """Return if the store answers; `StoreUnavailable` if not."""
 
     def tick(self) -> None:
-        """Called about once a second while a pool is open: a little housekeeping, never more than a few
-        milliseconds."""
+        """Called about once a second while a pool is open: a little housekeeping, never more than a
+        few milliseconds.
+        """
 
     # --- the life of a turn
 
     async def accept(
         self, turn: Turn, *, owner: str, key: str | None = None, reject_busy: bool = False
     ) -> Accepted:
-        """Keep a new turn, in order; make its session if it is new; claim the session if it is free.
+        """Keep a new turn, in order; make its session if it is new; claim the session if it is
+        free.
 
         With an idempotency `key` already used in the session: the earlier turn, or
-        `IdempotencyMismatch` if it was used with another request. With `reject_busy`: `SessionBusy`,
-        and nothing kept, if the session has a turn that has not ended.
+        `IdempotencyMismatch` if it was used with another request. With `reject_busy`:
+        `SessionBusy`, and nothing kept, if the session has a turn that has not ended.
         """
 
     async def append(
-        self, lease: Lease, events: Sequence[Event], turn: Turn | None = None, state: StateChange | None = None
+        self, lease: Lease, events: Sequence[Event], turn: Turn | None = None, state: StateChange |
+        None = None
     ) -> None:
-        """Add events to the session's log; with them the turn as it is now (started, paused), and its
-        checkpoint."""
+        """Add events to the session's log; with them the turn as it is now (started, paused), and
+        its checkpoint.
+        """
 
     async def commit(
         self, lease: Lease, turn: Turn, events: Sequence[Event], state: StateChange | None = None
     ) -> bool:
         """End a turn in one step: its record, its last events, its agent's new state.
 
-        Committing an ended turn again changes nothing. True: the session has no other unfinished turn,
-        and its lease was released in the same step.
+        Committing an ended turn again changes nothing. True: the session has no other unfinished
+        turn, and its lease was released in the same step.
         """
 
     async def load(self, lease: Lease, agent: str, turn_id: str) -> AgentState:
@@ -164,14 +169,16 @@ class Store(Protocol):
         """The tenant's sessions, in the order of their making."""
 
     async def delete_session(self, key: SessionKey) -> bool:
-        """Forget a session with all its turns; False if there was none. `SessionBusy` if it has a turn
-        that has not ended."""
+        """Forget a session with all its turns; False if there was none. `SessionBusy` if it has a
+        turn that has not ended.
+        """
 
     async def fork_session(
         self, key: SessionKey, new: SessionKey, through_turn: str | None
     ) -> SessionInfo:
-        """A new session with the transcript (and no agent's state) up to and including a turn (None: all
-        of it). `NotFound`, `Conflict` if the new one exists."""
+        """A new session with the transcript (and no agent's state) up to and including a turn
+        (None: all of it). `NotFound`, `Conflict` if the new one exists.
+        """
 
     # --- operation
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Final
 
-from pool.errors import Conflict, Internal, NotFound, SessionBusy
+from pool.errors import Conflict, DeadLetter, Internal, NotFound, SessionBusy
 from pool.events import START, Cursor, Event
 from pool.store.base import (
     Accepted,
@@ -24,12 +24,13 @@ from pool.store.base import (
 )
 from pool.store.listing import place_of
 from pool.store.memory_limits import MemoryLimits
-from pool.store.memory_session import SessionRecord, lease_lost
-from pool.store.memory_sessions import EVENT_BYTES, Sessions
+from pool.store.memory_session import SessionRecord, TurnEntry, lease_lost
+from pool.store.memory_sessions import EVENT_BYTES, TURN_BYTES, Sessions
 from pool.turn import Message, SessionInfo, Turn
 
 # How many sessions a tick looks at: a few milliseconds, if all of them come to rest.
 TICK_BUDGET: Final = 500
+# what a named tuple's own constructor does, in half the time
 _new = tuple.__new__
 
 
@@ -56,6 +57,10 @@ class MemoryStore:
         self._sessions = Sessions(self.limits)
         self._live = self._sessions.live
         self._version = 0
+        self._max_bytes = self.limits.max_bytes
+        self._session_ttl_s = self.limits.session_ttl_s
+        self._max_turns = self.limits.max_turns_per_session
+        self._max_entries = self.limits.max_messages_per_session // 2
 
     def __repr__(self) -> str:
         return f"<MemoryStore {self._sessions!r}>"
@@ -84,33 +89,42 @@ class MemoryStore:
     ) -> Accepted:
         """See `Store.accept`. `StoreUnavailable` if the store is full and nothing can be dropped."""
         now = self._clock()
-        name = _new(SessionKey, (turn.tenant, turn.session_id))
         sessions = self._sessions
+        name = _new(SessionKey, (turn.tenant, turn.session_id))
         session = self._live.get(name)
         if session is None or session.expires_at <= now:
             session = sessions.find(name, now)
         if session is not None:
-            earlier = session.accepted_before(turn, owner, key)
-            if earlier is not None:
-                return earlier
+            if key is not None or turn.id in session.turns:
+                earlier = session.accepted_before(turn, owner, key)
+                if earlier is not None:
+                    return earlier
             if reject_busy and session.unfinished:
-                raise SessionBusy(
-                    f"session {turn.session_id} has a turn that has not ended; wait for it, or use "
-                    "if_busy queue, interrupt or rollback"
-                )
-        if session is None:
-            if sessions.full(1):
-                sessions.make_room(1)
+                raise _busy(session)
+            if sessions.size > self._max_bytes:
+                sessions.make_room(0, keep=session)
+        else:
             session = sessions.make(name, now)
-        elif sessions.full(0):
-            sessions.make_room(0, keep=session)
-        session.add(turn, key, now)
-        sessions.took(session, turn)
+
         lease = None
-        if session.held_until <= now:
-            lease = session.claim(owner, now, now + self._lease_ttl_s)
-        holder = session.lease.owner if session.lease is not None else ""
-        return _new(Accepted, (turn, True, lease, holder, session.log.end))
+        held = session.lease
+        if held is None or session.held_until <= now:
+            lease = held = session.claim(owner, now)
+            session.held_until = now + self._lease_ttl_s
+        log = session.log
+        end = _new(Cursor, (log.end_epoch, log.base + len(log.events)))
+        session.turns[turn.id] = TurnEntry(turn, end[1])
+        sessions.index[turn.id] = session.name
+        if key is not None:
+            session.use_key(key, turn)
+        session.unfinished += 1
+        session.accepted += 1
+        session.updated_at = now
+        session.expires_at = inf
+        size = TURN_BYTES + len(turn.request.input)
+        session.size += size
+        sessions.size += size
+        return _new(Accepted, (turn, True, lease, held.owner, end))
 
     async def append(
         self,
@@ -123,13 +137,12 @@ class MemoryStore:
         session = self._held(lease)
         if turn is None and state is not None:
             raise Internal("a checkpoint belongs to a turn; give the store that turn with it")
-        if turn is not None and turn.id not in session.unfinished:
+        entry = session.turns.get(turn.id) if turn is not None else None
+        if turn is not None and (entry is None or entry.ended):
             raise Conflict(f"turn {turn.id} has ended or is not of session {lease.key.id}")
-        missing = session.log.missing(events, lease.epoch)
-        session.log.extend(missing)
-        size = EVENT_BYTES * len(missing)
-        if turn is not None:
-            session.turns[turn.id] = session.unfinished[turn.id] = turn
+        size = EVENT_BYTES * session.log.add(events, lease.epoch)
+        if turn is not None and entry is not None:
+            entry.turn = turn
             if state is not None:
                 self._version += 1
                 session.transcript.checkpoint(turn, state, self._version)
@@ -141,25 +154,38 @@ class MemoryStore:
         self, lease: Lease, turn: Turn, events: Sequence[Event], state: StateChange | None = None
     ) -> bool:
         """See `Store.commit`. The state counts if the turn completed; else it stays as it was."""
-        session = self._held(lease)
-        if turn.id not in session.unfinished:
-            if turn.id not in session.turns:
-                raise NotFound(f"session {lease.key.id} has no turn {turn.id}")
+        session = self._live.get(lease.key)
+        if session is None or session.lease is not lease:
+            session = self._held(lease)
+        entry = session.turns.get(turn.id)
+        if entry is None:
+            raise NotFound(f"session {lease.key.id} has no turn {turn.id}")
+        if entry.ended:
             return not session.unfinished
-        missing = session.log.missing(events, lease.epoch)
-        session.log.extend(missing)
-        del session.unfinished[turn.id]
-        session.turns[turn.id] = turn
+        # the output is in the turn and in its deltas
+        size = EVENT_BYTES * session.log.add(events, lease.epoch) + 2 * len(turn.output)
+        entry.turn = turn
+        entry.ended = True
+        session.unfinished -= 1
         if state is not None:
             self._version += 1
+            size += len(state.data)
         session.transcript.end(turn, state, self._version)
-        self._sessions.ended(session, turn, len(missing), state)
+        if turn.error is not None and turn.error.code == DeadLetter.code:
+            self._sessions.dead_letters[turn.id] = None
+        session.size += size
+        self._sessions.size += size
+        if (
+            len(session.turns) > self._max_turns
+            or len(session.transcript.entries) > self._max_entries
+        ):
+            self._sessions.bound(session)
         now = session.updated_at = self._clock()
         if session.unfinished:
             session.held_until = now + self._lease_ttl_s
             return False
         session.held_until = 0.0
-        session.expires_at = now + (session.ttl_s or self.limits.session_ttl_s)
+        session.expires_at = now + (session.ttl_s or self._session_ttl_s)
         return True
 
     async def load(self, lease: Lease, agent: str, turn_id: str) -> AgentState:
@@ -169,18 +195,14 @@ class MemoryStore:
     async def find_key(self, key: SessionKey, idempotency_key: str) -> tuple[Turn, bytes] | None:
         """See `Store.find_key`. A key lives as long as its turn's record."""
         session = self._find(key)
-        used = session.keys.get(idempotency_key) if session is not None else None
-        if session is None or used is None:
-            return None
-        turn_id, digest = used
-        return session.turns[turn_id], digest
+        return None if session is None else session.used_key(idempotency_key)
 
     # --- reading
 
     async def turn(self, turn_id: str) -> Turn | None:
         """See `Store.turn`."""
         session = self._sessions.find_turn(turn_id, self._clock())
-        return None if session is None else session.turns[turn_id]
+        return None if session is None else session.turns[turn_id].turn
 
     async def turns(self, key: SessionKey, after: str | None, limit: int) -> Page[Turn]:
         """See `Store.turns`."""
@@ -197,7 +219,9 @@ class MemoryStore:
     async def turn_start(self, turn_id: str) -> Cursor | None:
         """See `Store.turn_start`. Of a turn without events yet: the end of the log."""
         session = self._sessions.find_turn(turn_id, self._clock())
-        return None if session is None else session.log.before(turn_id)
+        if session is None:
+            return None
+        return session.log.before(turn_id, session.turns[turn_id].after)
 
     async def messages(self, key: SessionKey, after: str | None, limit: int) -> Page[Message]:
         """See `Store.messages`."""
@@ -224,10 +248,7 @@ class MemoryStore:
         if session is None:
             return False
         if session.unfinished:
-            raise SessionBusy(
-                f"session {key.id} has {len(session.unfinished)} turns that have not ended; "
-                "cancel them, or wait for them, and delete it then"
-            )
+            raise _busy(session)
         self._sessions.forget(session)
         return True
 
@@ -268,15 +289,20 @@ class MemoryStore:
     ) -> SessionRecord:
         if self._find(key) is not None:
             raise Conflict(f"there is a session {key.id} already")
-        if self._sessions.full(1):
-            self._sessions.make_room(1, keep=keep)
-        session = self._sessions.make(key, self._clock())
+        session = self._sessions.make(key, self._clock(), keep=keep)
         session.agent = info.agent
         session.metadata = info.metadata
         if info.ttl_s is not None:
             session.ttl_s = info.ttl_s
             session.expires_at = session.created_at + info.ttl_s
         return session
+
+
+def _busy(session: SessionRecord) -> SessionBusy:
+    return SessionBusy(
+        f"session {session.key.id} has {session.unfinished} turns that have not ended; "
+        "wait for them or cancel them, or let the new turn queue or interrupt (if_busy)"
+    )
 
 
 def _nothing(after: str | None) -> Page[Any]:

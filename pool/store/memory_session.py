@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import copy
-from itertools import islice
-from math import inf
+from itertools import islice, takewhile
 from typing import Any
 
 from msgspec import Struct, field
@@ -16,6 +16,14 @@ from pool.store.listing import place_of
 from pool.store.memory_log import EventLog
 from pool.store.memory_transcript import Entry, Transcript
 from pool.turn import SessionInfo, Turn
+
+
+class TurnEntry(Struct, eq=False):
+    """A turn of a session. Its first event lies behind the place `after`."""
+
+    turn: Turn
+    after: int
+    ended: bool = False
 
 
 class SessionRecord(Struct, eq=False):
@@ -31,15 +39,16 @@ class SessionRecord(Struct, eq=False):
     # infinite while a turn is unfinished
     expires_at: float
     agent: str | None = None
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] | None = None
     ttl_s: float | None = None
 
     # how many turns it has had; `turns` holds the newest of them, in the order of acceptance
     accepted: int = 0
-    turns: dict[str, Turn] = {}
-    unfinished: dict[str, Turn] = {}
-    # by idempotency key: the turn's id and its request's digest
-    keys: dict[str, tuple[str, bytes]] = {}
+    turns: dict[str, TurnEntry] = {}
+    # how many of them have not ended
+    unfinished: int = 0
+    # by idempotency key: the turn's id and its request's digest (None: there are none)
+    keys: dict[str, tuple[str, bytes]] | None = None
     log: EventLog = field(default_factory=EventLog)
     transcript: Transcript = field(default_factory=Transcript)
 
@@ -57,40 +66,51 @@ class SessionRecord(Struct, eq=False):
 
         `IdempotencyMismatch` if the key was used with another request.
         """
-        holder = self.lease.owner if self.lease is not None and self.unfinished else ""
-        kept = self.turns.get(turn.id)
-        if kept is not None:
+        holder = self.holder
+        entry = self.turns.get(turn.id)
+        if entry is not None:
             # the caller lost the answer: it gets the same again
-            mine = self.lease if holder == owner and turn.id in self.unfinished else None
-            return Accepted(kept, True, mine, holder, self.log.end)
-        if key is None or key not in self.keys:
+            lease = self.lease if holder == owner and not entry.ended else None
+            return Accepted(entry.turn, True, lease, holder, self.log.end)
+        used = self.used_key(key) if key is not None else None
+        if used is None:
             return None
-        turn_id, digest = self.keys[key]
+        earlier, digest = used
         if digest != turn.request.digest(turn.agent):
             raise IdempotencyMismatch(
                 f"the idempotency key was used in session {self.key.id} with another request; "
                 "use a new key for a new request"
             )
-        return Accepted(self.turns[turn_id], False, None, holder, self.log.end)
+        return Accepted(earlier, False, None, holder, self.log.end)
 
-    def add(self, turn: Turn, key: str | None, now: float) -> None:
-        """Keep a new turn, in order."""
-        self.turns[turn.id] = self.unfinished[turn.id] = turn
-        if key is not None:
-            self.keys[key] = (turn.id, turn.request.digest(turn.agent))
-        self.accepted += 1
-        self.updated_at = now
-        self.expires_at = inf
+    def used_key(self, key: str) -> tuple[Turn, bytes] | None:
+        """The turn that used an idempotency key, and the digest of its request."""
+        if self.keys is None or key not in self.keys:
+            return None
+        turn_id, digest = self.keys[key]
+        return self.turns[turn_id].turn, digest
 
-    def claim(self, owner: str, now: float, until: float) -> Lease:
+    def use_key(self, key: str, turn: Turn) -> None:
+        """A turn was accepted under an idempotency key."""
+        self.keys = self.keys or {}
+        self.keys[key] = (turn.id, turn.request.digest(turn.agent))
+
+    @property
+    def holder(self) -> str:
+        """Whose it is now; "" if it is free."""
+        return self.lease.owner if self.lease is not None and self.held_until else ""
+
+    def claim(self, owner: str, now: float) -> Lease:
         """Give it to an owner. Who held it last keeps the epoch, another gets a later one."""
-        lease = self.lease
-        if lease is None or lease.owner != owner:
-            epoch = max(1 if lease is None else lease.epoch + 1, int(now * 1_000))
-            lease = self.lease = Lease(self.key, owner, epoch)
-            self.log.begin(epoch)
+        last = self.lease
+        if last is not None and last.owner == owner:
+            return last
+        epoch = int(now * 1_000) or 1
+        if last is not None:
+            epoch = max(last.epoch + 1, epoch)
             self._part_from_last_owner()
-        self.held_until = until
+        self.lease = lease = Lease(self.key, owner, epoch)
+        self.log.begin(epoch)
         return lease
 
     @property
@@ -99,7 +119,7 @@ class SessionRecord(Struct, eq=False):
         return SessionInfo(
             id=self.key.id,
             agent=self.agent,
-            metadata=self.metadata,
+            metadata=self.metadata or {},
             ttl_s=self.ttl_s,
             created_at=self.created_at,
             updated_at=self.updated_at,
@@ -111,12 +131,13 @@ class SessionRecord(Struct, eq=False):
         """A page of its turns. The n-th turn that it accepted has the place n."""
         dropped = self.accepted - len(self.turns)
         first = max(0, place_of(after) - dropped)
-        found = list(islice(self.turns.values(), first, first + limit))
+        entries = islice(self.turns.values(), first, first + limit)
+        found = [entry.turn for entry in entries]
         end = first + len(found)
         return Page(found, str(dropped + end) if end < len(self.turns) else None)
 
     def said_through(self, turn_id: str | None) -> list[Entry]:
-        """The transcript up to and including a turn (None: all of it); `NotFound` if it has none."""
+        """The transcript up to and including a turn (None: all of it); `NotFound` if not here."""
         if turn_id is None:
             return list(self.transcript.entries)
         order = list(self.turns)
@@ -128,34 +149,32 @@ class SessionRecord(Struct, eq=False):
 
     def drop_turns(self, count: int) -> set[str]:
         """Drop the records of the oldest ended turns, and the events before those that stay."""
-        gone = set()
-        for turn_id in islice(self.turns, count):
-            if turn_id in self.unfinished:
-                break
-            gone.add(turn_id)
+        oldest = islice(self.turns.items(), count)
+        gone = {turn_id for turn_id, _ in takewhile(lambda item: item[1].ended, oldest)}
         for turn_id in gone:
             del self.turns[turn_id]
-        self.keys = {key: used for key, used in self.keys.items() if used[0] not in gone}
+        if self.keys is not None:
+            self.keys = {key: used for key, used in self.keys.items() if used[0] not in gone}
         self.transcript.let_go(gone)
-        self.log.trim(self.log.first_of(self.turns))
-        for turn_id in gone:
-            self.log.starts.pop(turn_id, None)
+        self._trim_log(self.turns.values())
         return gone
 
     def drop_events(self, before: float) -> int:
         """Drop the events of turns that ended before a time; returns how many."""
-        kept = [
-            turn.id
-            for turn in self.turns.values()
-            if turn.id in self.unfinished or (turn.finished_at or turn.created_at) >= before
-        ]
-        return self.log.trim(self.log.first_of(kept))
+        return self._trim_log(
+            entry
+            for entry in self.turns.values()
+            if not entry.ended or (entry.turn.finished_at or self.updated_at) >= before
+        )
+
+    def _trim_log(self, kept: Iterable[TurnEntry]) -> int:
+        return self.log.trim(min((entry.after for entry in kept), default=self.log.seq))
 
     def _part_from_last_owner(self) -> None:
         # who held it before may still change the objects that it gave us
-        for turn in self.unfinished.values():
-            own = replace(turn, usage=copy(turn.usage))
-            self.unfinished[own.id] = self.turns[own.id] = own
+        for entry in self.turns.values():
+            if not entry.ended:
+                entry.turn = replace(entry.turn, usage=copy(entry.turn.usage))
 
 
 def lease_lost(lease: Lease) -> LeaseLost:

@@ -1,4 +1,4 @@
-"""All sessions of a memory store: those in use, those at rest, and what keeps them within bounds."""
+"""All sessions of a memory store, in use and at rest, and what keeps them within bounds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from itertools import islice
 from math import inf
 from typing import Final
 
-from pool.errors import DeadLetter, StoreUnavailable
+from pool.errors import StoreUnavailable
 from pool.store import rest
-from pool.store.base import Page, SessionKey, StateChange
+from pool.store.base import Page, SessionKey
 from pool.store.listing import Listing, place_of
 from pool.store.memory_limits import MemoryLimits
 from pool.store.memory_session import SessionRecord
-from pool.turn import SessionInfo, Turn
+from pool.turn import SessionInfo
 
 # About how many bytes these take, besides what is said in them.
 SESSION_BYTES: Final = 1_600
@@ -75,51 +75,45 @@ class Sessions:
         name = self.index.get(turn_id)
         return None if name is None else self.find(_key(name), now)
 
-    def make(self, key: SessionKey, now: float) -> SessionRecord:
-        """A new session."""
+    def make(self, key: SessionKey, now: float, keep: SessionRecord | None = None) -> SessionRecord:
+        """A new session; `StoreUnavailable` if there is no room. `keep` is not dropped for it."""
+        limits = self.limits
+        if (
+            self.size > limits.max_bytes
+            or len(self.live) + len(self.resting) >= limits.max_sessions
+        ):
+            self.make_room(1, keep)
         self._number = number = self._number + 1
-        name = f"{key[0]}/{key[1]}"
-        listing = self._listings.get(key[0])
+        tenant, session_id = key
+        name = f"{tenant}/{session_id}"
+        listing = self._listings.get(tenant)
         if listing is None:
-            listing = self._listings[key[0]] = Listing()
+            listing = self._listings[tenant] = Listing()
         listing.add(number, name)
-        expires_at = now + self.limits.session_ttl_s
-        record = SessionRecord(key, name, number, now, now, expires_at, size=SESSION_BYTES)
+        record = SessionRecord(
+            key, name, number, now, now, now + limits.session_ttl_s, size=SESSION_BYTES
+        )
         self.live[key] = record
         self.size += SESSION_BYTES
         return record
 
-    def took(self, record: SessionRecord, turn: Turn) -> None:
-        """A session has a new turn."""
-        self.index[turn.id] = record.name
-        self.grow(record, TURN_BYTES + len(turn.request.input))
-
-    def ended(
-        self, record: SessionRecord, turn: Turn, events: int, state: StateChange | None
-    ) -> None:
-        """A turn of a session has ended with so many more events; what is too much goes."""
-        # the output is in the turn and in its deltas
-        size = EVENT_BYTES * events + 2 * len(turn.output)
-        self.grow(record, size if state is None else size + len(state.data))
-        if turn.error is not None and turn.error.code == DeadLetter.code:
-            self.dead_letters[turn.id] = None
+    def bound(self, record: SessionRecord) -> None:
+        """Drop what a session has too much of: old turns, the oldest of its transcript."""
+        record.transcript.trim(self.limits.max_messages_per_session // 2)
         surplus = len(record.turns) - self.limits.max_turns_per_session
         # an eighth at a time: dropping looks at the whole session
-        if surplus > self.limits.max_turns_per_session // 8:
-            self._drop_turns(record, surplus)
-        record.transcript.trim(self.limits.max_messages_per_session // 2)
+        if surplus <= self.limits.max_turns_per_session // 8:
+            return
+        events = len(record.log.events)
+        gone = record.drop_turns(surplus)
+        events -= len(record.log.events)
+        self.grow(record, -TURN_BYTES * len(gone) - EVENT_BYTES * events)
+        self.forget_turns(gone)
 
     def grow(self, record: SessionRecord, size: int) -> None:
         """A session takes about so many bytes more."""
         record.size += size
         self.size += size
-
-    def _drop_turns(self, record: SessionRecord, count: int) -> None:
-        events = len(record.log.events)
-        gone = record.drop_turns(count)
-        events -= len(record.log.events)
-        self.grow(record, -TURN_BYTES * len(gone) - EVENT_BYTES * events)
-        self.forget_turns(gone)
 
     def forget(self, record: SessionRecord) -> None:
         """Drop a session that is in use, with all that leads to it."""

@@ -37,9 +37,10 @@ class Transcript(Struct, eq=False):
     entries: list[Entry] = []
     # how many entries were dropped before these
     dropped: int = 0
-    states: dict[str, KeptState] = {}
+    # by agent (None: there are none)
+    states: dict[str, KeptState] | None = None
     # by turn: a state that counts for this turn only, until it ends
-    checkpoints: dict[str, KeptState] = {}
+    checkpoints: dict[str, KeptState] | None = None
 
     @property
     def length(self) -> int:
@@ -50,28 +51,36 @@ class Transcript(Struct, eq=False):
         """Add what an ended turn said. If it completed its agent has seen it, and all before it."""
         if turn.state in SPOKEN and not turn.forgotten:
             self.entries.append(turn)
-        if self.checkpoints:
+        if self.checkpoints is not None:
             self.checkpoints.pop(turn.id, None)
         if turn.state != "completed":
             return
         if change is not None:
+            self.states = self.states or {}
             state = self.states.get(turn.agent)
             self.states[turn.agent] = _changed(state, change, version, self.length)
-        elif self.states and (state := self.states.get(turn.agent)) is not None:
-            state.seen = self.length
+        elif self.states is not None and turn.agent in self.states:
+            self.states[turn.agent].seen = self.length
 
     def checkpoint(self, turn: Turn, change: StateChange, version: int) -> None:
         """Keep a state for a turn that has not ended."""
-        state = self.checkpoints.get(turn.id) or self.states.get(turn.agent)
+        self.checkpoints = self.checkpoints or {}
+        state = self._state(turn.agent, turn.id)
         self.checkpoints[turn.id] = _changed(state, change, version, self.length)
 
     def state(self, agent: str, turn_id: str) -> AgentState:
         """The turn's checkpoint, or else the agent's state; and what it has not seen."""
-        state = self.checkpoints.get(turn_id) or self.states.get(agent)
+        state = self._state(agent, turn_id)
         if state is None:
             return AgentState("", None, 0, tuple(self._messages(0)))
         unseen = tuple(self._messages(max(0, state.seen - self.dropped)))
         return AgentState(state.format, state.data(), state.version, unseen)
+
+    def _state(self, agent: str, turn_id: str) -> KeptState | None:
+        checkpoint = self.checkpoints.get(turn_id) if self.checkpoints is not None else None
+        if checkpoint is not None or self.states is None:
+            return checkpoint
+        return self.states.get(agent)
 
     def page(self, after: str | None, limit: int) -> Page[Message]:
         """A page of messages. Entry n holds the places 2n + 1 and 2n + 2 of the listing."""

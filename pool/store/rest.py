@@ -1,7 +1,7 @@
 """A session at rest: packed into bytes, which the garbage collector never looks at.
 
-The form is compact and private to the process: what can be told from elsewhere is left out, words of
-a fixed set are numbers, and the text deltas that follow each other are one text and their lengths.
+The form is compact and private to the process: what can be told from elsewhere is left out, words
+of a fixed set are numbers, and text deltas that follow each other are one text and their lengths.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from pool.errors import PoolError
+from pool.events import Cursor
 from pool.store.base import Lease, SessionKey
 from pool.store.memory_log import EventLog
 from pool.store.memory_session import SessionRecord
@@ -49,13 +50,13 @@ class InfoRow(Struct, array_like=True):
     created_at: float
     updated_at: float
     accepted: int
-    epochs: list[tuple[int, int]]
-    seq: int
+    end: Cursor
 
 
 class SessionRow(InfoRow, array_like=True):
     """The whole of it; the first fields are those of `InfoRow`."""
 
+    epochs: tuple[tuple[int, int], ...]
     base: int
     owner: str | None
     turns: list[TurnRow]
@@ -80,7 +81,8 @@ class Unpackable(PoolError):
 def pack(record: SessionRecord, *, events_until: float) -> bytes:
     """A session without unfinished turns as bytes; `Unpackable` if it cannot be."""
     log, transcript = record.log, record.transcript
-    places = {turn_id: place for place, turn_id in enumerate(record.turns)}
+    turns = {entry.turn.id: entry.turn for entry in record.turns.values()}
+    places = {turn_id: place for place, turn_id in enumerate(turns)}
     row = SessionRow(
         record.agent,
         record.metadata or None,
@@ -88,20 +90,21 @@ def pack(record: SessionRecord, *, events_until: float) -> bytes:
         record.created_at,
         record.updated_at,
         record.accepted,
+        log.end,
         log.epochs,
-        log.seq,
         log.base,
         record.lease.owner if record.lease is not None else None,
-        [pack_turn(turn, log.starts.get(turn.id)) for turn in record.turns.values()],
-        [(key, *used) for key, used in record.keys.items()] or None,
-        pack_events(log.events, record.turns, places),
+        [pack_turn(entry) for entry in record.turns.values()],
+        [(key, *used) for key, used in record.keys.items()] if record.keys else None,
+        pack_events(log.events, turns, places),
         [pack_entry(entry, places) for entry in transcript.entries],
         transcript.dropped,
         [
             (agent, state.format, state.data(), state.version, state.seen)
             for agent, state in transcript.states.items()
         ]
-        or None,
+        if transcript.states
+        else None,
     )
     try:
         body = _encode(row)
@@ -114,21 +117,19 @@ def unpack(packed: bytes, key: SessionKey, name: str) -> SessionRecord:
     """The session that was packed."""
     expires_at, _, number = _HEAD.unpack_from(packed)
     row = _decode(memoryview(packed)[_HEAD.size :])
-    turns = [unpack_turn(each, key) for each in row.turns]
-    log = EventLog(
-        base=row.base,
-        starts={each.id: each.start for each in row.turns if each.start is not None},
-        epochs=row.epochs,
-    )
+    entries = [unpack_turn(each, key) for each in row.turns]
+    turns = [entry.turn for entry in entries]
+    log = EventLog(base=row.base, epochs=row.epochs, end_epoch=row.end.epoch)
     log.restore(unpack_events(row.events, turns, key.id))
     transcript = Transcript(
         entries=[unpack_entry(each, turns) for each in row.entries],
         dropped=row.entries_dropped,
-        states={
-            agent: KeptState(format_, [data], version, seen)
-            for agent, format_, data, version, seen in row.states or ()
-        },
     )
+    if row.states is not None:
+        transcript.states = {
+            agent: KeptState(format_, [data], version, seen)
+            for agent, format_, data, version, seen in row.states
+        }
     return SessionRecord(
         key,
         name,
@@ -137,11 +138,11 @@ def unpack(packed: bytes, key: SessionKey, name: str) -> SessionRecord:
         row.updated_at,
         expires_at,
         agent=row.agent,
-        metadata=row.metadata or {},
+        metadata=row.metadata,
         ttl_s=row.ttl_s,
         accepted=row.accepted,
-        turns={turn.id: turn for turn in turns},
-        keys={used: (turn_id, digest) for used, turn_id, digest in row.keys or ()},
+        turns={entry.turn.id: entry for entry in entries},
+        keys={used: (turn_id, digest) for used, turn_id, digest in row.keys} if row.keys else None,
         log=log,
         transcript=transcript,
         lease=Lease(key, row.owner, row.epochs[-1][0]) if row.owner is not None else None,
@@ -164,5 +165,5 @@ def info(packed: bytes, session_id: str) -> SessionInfo:
         created_at=row.created_at,
         updated_at=row.updated_at,
         turns=row.accepted,
-        cursor=str(EventLog(base=row.seq, epochs=row.epochs).end),
+        cursor=str(row.end),
     )

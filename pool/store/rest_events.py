@@ -1,7 +1,7 @@
 """The packed form of events.
 
-Epochs and places are told by the log; text deltas that follow each other are one text and the length
-of each, so that any cursor between them can still be served.
+Epochs and places are told by the log; text deltas that follow each other are one text and the
+length of each, so that any cursor between them can still be served.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from pool.events import (
 )
 from pool.turn import Turn
 
-# What happened (a place in `_KINDS`), in which turn (the place of its record, or the id of one whose
-# record is gone), when (None: an event without a time), and the fields of its kind.
+# What happened (a place in `_KINDS`), in which turn (the place of its record, or the id of one
+# whose record is gone), when (None: an event without a time), and the fields of its kind.
 # Deltas: kind, turn, text (None: the turn's whole output), lengths.
 EventRow = list[Any]
 

@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 from msgspec import Struct, convert
 
 from pool.store.base import SessionKey
+from pool.store.memory_session import TurnEntry
 from pool.store.memory_transcript import Entry
 from pool.turn import (
     IfBusy,
@@ -73,8 +74,8 @@ class TurnRow(Struct, array_like=True):
     run_s: float
     created_at: float
     finished_at: float | None
-    # the place before its first event
-    start: int | None
+    # its first event lies behind this place
+    after: int
     usage: UsageRow | None
     rare: RareRow | None
 
@@ -84,8 +85,9 @@ class TurnRow(Struct, array_like=True):
 EntryRow = int | tuple[str, list[tuple[bool, str, float]]]
 
 
-def pack_turn(turn: Turn, start: int | None) -> TurnRow:
-    """A turn as a row."""
+def pack_turn(entry: TurnEntry) -> TurnRow:
+    """An ended turn as a row."""
+    turn = entry.turn
     request = turn.request
     usage = turn.usage
     return TurnRow(
@@ -106,13 +108,13 @@ def pack_turn(turn: Turn, start: int | None) -> TurnRow:
         turn.run_s,
         turn.created_at,
         turn.finished_at,
-        start,
+        entry.after,
         None if usage == _NO_USAGE else convert(usage, UsageRow, from_attributes=True),
         _pack_rare(turn),
     )
 
 
-def unpack_turn(row: TurnRow, key: SessionKey) -> Turn:
+def unpack_turn(row: TurnRow, key: SessionKey) -> TurnEntry:
     """The turn of a row."""
     request = TurnRequest(
         input=row.input,
@@ -146,7 +148,7 @@ def unpack_turn(row: TurnRow, key: SessionKey) -> Turn:
         turn.pending = row.rare.pending
         turn.forgotten = row.rare.forgotten
         turn.stop_reason = row.rare.stop_reason
-    return turn
+    return TurnEntry(turn, row.after, ended=True)
 
 
 def pack_entry(entry: Entry, places: Mapping[str, int]) -> EntryRow:

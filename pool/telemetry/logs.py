@@ -151,7 +151,7 @@ def _fields(line: TurnLine) -> dict[str, Any]:
 
 def _turn_line(notice: TurnEndedNotice, level: Level) -> TurnLine:
     turn = notice.turn
-    usage = turn.usage
+    usage, first_s = turn.usage, notice.first_token_s
     # by position: naming eighteen fields costs as much as the rest of the line
     return TurnLine(
         datetime.fromtimestamp(time(), UTC),
@@ -166,7 +166,7 @@ def _turn_line(notice: TurnEndedNotice, level: Level) -> TurnLine:
         turn.attempt,
         int(turn.queued_s * 1e6) / 1e6,
         int(turn.run_s * 1e6) / 1e6,
-        notice.first_token_s,
+        int(first_s * 1e6) / 1e6 if first_s is not None else None,
         usage.input_tokens,
         usage.output_tokens,
         usage.tool_calls,

@@ -84,12 +84,18 @@ def loop_exception_handler(
     def handle(_loop: Any, context: dict[str, Any]) -> None:
         task = context.get("task") or context.get("future")
         log.error(
-            context.get("message", "an exception that nobody caught"),
+            _fixed_words(context.get("message", "an exception that nobody caught")),
             task=task.get_name() if isinstance(task, Task) else None,
             exc_info=context.get("exception"),
         )
 
     return handle
+
+
+def _fixed_words(message: str) -> str:
+    """The message of an event loop without the callback that it quotes, arguments and all."""
+    callback = "Exception in callback"
+    return callback if message.startswith(callback) else message.partition("\n")[0]
 
 
 def _exception_of(given: Any) -> BaseException | None:

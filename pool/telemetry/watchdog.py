@@ -8,6 +8,7 @@ lock nobody can look, and the blockage is named as soon as the lock is free.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sysconfig
 import threading
 from collections.abc import Callable
@@ -77,6 +78,8 @@ class Watchdog:
         self._timer = loop.call_later(self._interval_s, self._write_beat, loop)
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
+        # a signal that came to this thread would not wake the main one out of a blocking call
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         reported = 0.0
         woke = monotonic()
         while not self._stopped.wait(self._interval_s):

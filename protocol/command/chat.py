@@ -18,8 +18,8 @@ from protocol.client.events import ApprovalRequested
 from protocol.command.screen import Screen
 from protocol.command.talk import Abandoned, Talk
 
-# Long enough for a server that is being restarted.
-_RETRY_FOR_S: Final = 10.0
+# Long enough for a broken connection, and not too long to be told that there is no server.
+_RETRY_FOR_S: Final = 3.0
 _EXIT_ABANDONED: Final = 130
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import threading
@@ -16,7 +17,9 @@ class EndSignals:
     """Waits for SIGTERM or SIGINT; the second one ends the process on the spot.
 
     The handlers run wherever the main thread is, in code that blocks the loop as well. `within_s`
-    after the first signal the kernel ends the process (by SIGALRM), whatever it does then.
+    after the first signal the process ends with 1 and says where each thread was, whatever it does
+    then: that needs neither the interpreter's lock nor a signal, which the first process of a
+    container would not be ended by.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, within_s: float) -> None:
@@ -33,8 +36,8 @@ class EndSignals:
         return self._first.name if self._first is not None else ""
 
     def done(self) -> None:
-        """Everything was taken down in time: call off the kernel."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        """Everything was taken down in time: call off the limit."""
+        faulthandler.cancel_dump_traceback_later()
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if self._first is not None:
@@ -42,7 +45,7 @@ class EndSignals:
             os.write(2, b"actorpool: second signal, ending at once\n")
             os._exit(128 + number)
         self._first = signal.Signals(number)
-        signal.setitimer(signal.ITIMER_REAL, self._within_s)
+        faulthandler.dump_traceback_later(self._within_s, exit=True, file=2)
         self._loop.call_soon_threadsafe(self._asked.set)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
+from typing import Any
 
 from protocol.client import Client, ClientEvent, ProblemError
 from protocol.client.events import (
@@ -114,9 +115,9 @@ class Talk:
         finally:
             loop.remove_signal_handler(signal.SIGINT)
 
-    def _interrupt(self, task: asyncio.Task[None]) -> None:
+    def _interrupt(self, task: asyncio.Task[Any] | None) -> None:
         self._interrupts += 1
-        if self._interrupts > 1:
+        if self._interrupts > 1 and task is not None:
             task.cancel()
         elif self._turn_id:
             self._cancel()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from pool.errors import InvalidRequest
 from protocol.http.reply import Answer, json
@@ -32,8 +32,12 @@ class AgentsBody(Struct, frozen=True):
 class ResizeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """How many actors an agent may have; what is left out stays as it is."""
 
-    min: Annotated[int, Meta(ge=0, le=100_000)] | None = None
-    max: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    min: Annotated[int, Meta(ge=0, le=100_000)] | UnsetType = UNSET
+    max: Annotated[int, Meta(ge=1, le=100_000)] | UnsetType = UNSET
+
+
+_SOME: Final = {"anyOf": [{"required": ["min"]}, {"required": ["max"]}]}
+ResizeBody = Annotated[ResizeRequest, Meta(extra_json_schema=_SOME)]
 
 
 async def agents(server: Server, request: Request) -> Answer:
@@ -54,7 +58,11 @@ async def stats(server: Server, request: Request) -> Answer:
 async def resize(server: Server, request: Request) -> Answer:
     """`PATCH /v1/pool/{agent}`"""
     asked: ResizeRequest = request.body
-    if asked.min is None and asked.max is None:
+    if asked.min is UNSET and asked.max is UNSET:
         raise InvalidRequest("give min, max or both")
-    await server.pool.resize(request.params["agent"], min=asked.min, max=asked.max)
+    await server.pool.resize(
+        request.params["agent"],
+        min=None if asked.min is UNSET else asked.min,
+        max=None if asked.max is UNSET else asked.max,
+    )
     return await stats(server, request)

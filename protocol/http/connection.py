@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -27,9 +27,11 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or turn it away when there are enough."""
-        if self._listener.full and isinstance(transport, asyncio.Transport):
-            transport.write(self._listener.turned_away())
-            transport.close()
+        if self._listener.full:
+            # not checked with isinstance: uvloop's transports are no asyncio.Transport
+            refused = cast(asyncio.Transport, transport)
+            refused.write(self._listener.turned_away())
+            refused.close()
             return
         super().connection_made(transport)
 

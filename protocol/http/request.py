@@ -73,8 +73,10 @@ def check_head(request: web.BaseRequest) -> None:
 
 async def read_body(request: Request, config: ServerConfig) -> bytes:
     """The body; `UnsupportedMediaType`, `TooLarge`, `BodyTimeout`, `InvalidRequest`."""
-    _check_content(request, config)
     content = request.content
+    if not request.body_exists:
+        return b""
+    _check_content(request, config)
     try:
         # All of a usual body arrives with its head: no timer then, and no waiting.
         data = content.read_nowait() if content.is_eof() else await _slow_body(request, config)

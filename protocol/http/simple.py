@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -36,10 +36,14 @@ class InvokeRequest(Struct, frozen=True, forbid_unknown_fields=True):
 class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A task for the default agent: `message` or `prompt`, not both."""
 
-    message: Text | None = None
-    prompt: Text | None = None
+    message: Text | UnsetType = UNSET
+    prompt: Text | UnsetType = UNSET
     user_id: Annotated[str, Meta(max_length=256)] | None = None
     session_id: Id | None = None
+
+
+_EITHER: Final = {"oneOf": [{"required": ["message"]}, {"required": ["prompt"]}]}
+RunBody = Annotated[RunRequest, Meta(extra_json_schema=_EITHER)]
 
 
 class CalledTool(Struct, frozen=True):
@@ -119,8 +123,8 @@ async def stream(server: Server, request: Request) -> Answer:
 async def run(server: Server, request: Request) -> Answer:
     """`POST /agent/run`"""
     asked: RunRequest = request.body
-    text = asked.message if asked.prompt is None else asked.prompt
-    if text is None or None not in (asked.message, asked.prompt):
+    text = asked.message if asked.prompt is UNSET else asked.prompt
+    if text is UNSET or UNSET not in (asked.message, asked.prompt):
         raise InvalidRequest("give either message or prompt", field="message")
     metadata = {} if asked.user_id is None else {"user_id": asked.user_id}
     turn, _ = await _accept(server, request, text, asked.session_id, metadata)
@@ -136,7 +140,9 @@ async def run(server: Server, request: Request) -> Answer:
 
 async def status(server: Server, request: Request) -> Answer:
     """`GET /agent/status/{task_id}`"""
-    turn = await server.pool.turn(request.params["task_id"], principal=request.principal)
+    turn = await server.pool.wait(
+        request.params["task_id"], timeout_s=0, principal=request.principal
+    )
     return json(200, msgspec.json.encode(_task(turn)))
 
 

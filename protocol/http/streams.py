@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -113,11 +113,12 @@ async def _relay(
 ) -> Answer:
     server.bells.add(bell)
     try:
-        if reader.ended:
+        first = await reader.take()
+        if not first and reader.ended:
             return Reply(204)
         reply = StreamReply(request, sse.HEADERS)
         try:
-            await _write(server, request, reader, bell, encode, reply)
+            await _write(server, request, reader, bell, encode, reply, first)
         except StreamCut:
             raise
         except Exception:
@@ -139,15 +140,16 @@ async def _write(
     bell: Bell,
     encode: Callable[[Event], bytes],
     reply: StreamReply,
+    events: Sequence[Event],
 ) -> None:
-    """Write batches until the reader has all."""
+    """Write these events, then what follows, until the reader has all."""
     config = server.config
     clock = asyncio.get_running_loop().time
     connection = request.connection
     connection.high_water(config.sse_high_water_bytes)
     pace = sse.Pace(config.flush_s, config.sse_heartbeat_s)
     while True:
-        data = b"".join([encode(event) for event in await reader.take()])
+        data = b"".join([encode(event) for event in events])
         if data or clock() >= pace.comment_at():
             reply.send(data or sse.COMMENT)
             pace.written_at = clock()
@@ -159,11 +161,11 @@ async def _write(
         if reader.behind:
             # a long replay: the others get their turn
             await asyncio.sleep(0)
-            continue
-        await bell.rung(pace.comment_at())
-        pause = pace.pause(clock())
-        if pause:
-            await asyncio.sleep(pause)
+        else:
+            await bell.rung(pace.comment_at())
+            if pause := pace.pause(clock()):
+                await asyncio.sleep(pause)
+        events = await reader.take()
 
 
 async def _caught_up(server: Server, request: Request, reader: Reader) -> bool:

@@ -55,12 +55,9 @@ async def submit(server: Server, request: Request) -> Answer:
 
 async def read(server: Server, request: Request) -> Answer:
     """`GET /v1/turns/{turn_id}`"""
-    turn_id = request.params["turn_id"]
-    wait_s: float = request.options.wait_s
-    if wait_s:
-        turn = await server.pool.wait(turn_id, timeout_s=wait_s, principal=request.principal)
-    else:
-        turn = await server.pool.turn(turn_id, principal=request.principal)
+    turn = await server.pool.wait(
+        request.params["turn_id"], timeout_s=request.options.wait_s, principal=request.principal
+    )
     return json(200, encode.turn(turn))
 
 

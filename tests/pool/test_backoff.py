@@ -20,7 +20,7 @@ def backoff(tolerated: int = 100, seed: int = 1) -> Backoff:
 
 
 def test_waits_double_within_bounds() -> None:
-    """The n-th wait is between half of and the whole of first * 2**(n-1), at most max (invariant 13)."""
+    """The n-th wait is half to whole of first * 2**(n-1), at most max (invariant 13)."""
     for seed in range(50):
         it, now = backoff(seed=seed), 0.0
         for n in range(20):

@@ -18,7 +18,7 @@ class Item:
 async def test_each_expires_in_its_time() -> None:
     """In the order of their deadlines, whatever the order of adding."""
     loop, expired = asyncio.get_running_loop(), []
-    deadlines: Deadlines[Item] = Deadlines(lambda item: expired.append((item.deadline, loop.time())))
+    deadlines: Deadlines[Item] = Deadlines(lambda it: expired.append((it.deadline, loop.time())))
     for deadline in (5.0, 1.0, 3.0, 1.0):
         deadlines.add(Item(deadline))
     await asyncio.sleep(10)

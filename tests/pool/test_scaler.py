@@ -46,7 +46,7 @@ def test_hold_is_a_sliding_maximum(numbers: list[int]) -> None:
 def test_starting_stays_within_bounds(
     live: int, starting: int, want: int, start_limit: int, idle: int
 ) -> None:
-    """Never more than wanted in all, never more than `start_limit` starting together (invariant 14)."""
+    """Never more than wanted, never more than `start_limit` together (invariant 14)."""
     start = startable(live=live, starting=starting, want=want, start_limit=start_limit)
     assert start >= 0
     assert not start or live + starting + start <= want

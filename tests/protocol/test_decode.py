@@ -27,7 +27,6 @@ DECODER = msgspec.json.Decoder(TurnRequest)
         (b'{"input":"a","webhook":{"url":3}}', "webhook.url", "Expected `str`, got `int`"),
         (b'{"input":"a","priority":"x"}', "priority", "not one of the values to choose from"),
         (b'{"input":"a","agent":"../"}', "agent", "not of the form that is asked for"),
-        (b'{"input":"a","agent":"a\\n"}', "agent", "not of the form that is asked for"),
         (b'{"input":"a","more":1}', "more", "this field is not known"),
         (b'{"input":"a","webhook":{"url":"u","x":1}}', "webhook.x", "this field is not known"),
         (b'{"input":"a","deadline_s":0}', "deadline_s", "Expected `float` > 0.0"),

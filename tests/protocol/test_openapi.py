@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import msgspec
 import pytest
 import schemathesis
 import uvloop
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, assume, settings
 
 from pool import AgentPool
 from pool.turn import TurnRequest
@@ -67,13 +67,14 @@ def test_unknown_fields_are_refused_by_the_document_too() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     for route in ROUTES:
         if route.body is not None:
-            assert schemas[route.body.__name__]["additionalProperties"] is False
+            name = getattr(route.body, "__origin__", route.body).__name__
+            assert schemas[name]["additionalProperties"] is False
     assert schemas[TurnRequest.__name__]["required"] == ["input"]
 
 
-@contextmanager
-def _served() -> Iterator[str]:
-    """A server in a thread of its own: Schemathesis is synchronous. Yields its URL."""
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A server in a thread of its own, as Schemathesis is synchronous; its URL."""
     ready: list[str] = []
     begun, over = threading.Event(), threading.Event()
 
@@ -96,30 +97,45 @@ def _served() -> Iterator[str]:
         thread.join()
 
 
+# A stream without an end, and a handshake, are no request and answer.
+ENDLESS = ("/v1/sessions/{session_id}/events", "/v1/ws")
+# Valid only if the server gave it, or if nobody used it before: no schema can say that.
+GIVEN = ("cursor", "after", "Last-Event-ID", "Idempotency-Key")
+
+
 def _tested(document: dict[str, Any]) -> dict[str, Any]:
-    """The document without what is no request and answer: a stream without an end, a handshake."""
-    endless = ("/v1/sessions/{session_id}/events", "/v1/ws")
-    paths = {path: found for path, found in document["paths"].items() if path not in endless}
-    return document | {"paths": paths}
+    """The document without what cannot be guessed from it."""
+    document = deepcopy(document)
+    for path in ENDLESS:
+        del document["paths"][path]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            kept = [found for found in operation["parameters"] if found["name"] not in GIVEN]
+            operation["parameters"] = kept
+    asked = document["components"]["schemas"]["TurnRequest"]["properties"]
+    # not every server sends webhooks, and a turn that expires is a 504 as it should be
+    del asked["webhook"], asked["deadline_s"]
+    return document
 
 
-def test_every_answer_is_as_described() -> None:
-    """Schemathesis sends valid and broken requests: status, headers, type and schema always fit."""
-    schema = schemathesis.openapi.from_dict(_tested(DOCUMENT))
-    failures: list[str] = []
-    with _served() as url:
-        for result in schema.get_all_operations():
-            operation = result.ok()
+def _has_whole_float(body: object) -> bool:
+    """To JSON Schema 1.0 is an integer; here it is none."""
+    values = body.values() if isinstance(body, dict) else ()
+    return any(isinstance(value, float) and value.is_integer() for value in values)
 
-            @settings(
-                max_examples=25,
-                deadline=None,
-                database=None,
-                derandomize=True,
-                phases=[Phase.explicit, Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-            @schemathesis.pytest.parametrize
-            def check(case: schemathesis.Case) -> None:
-                case.call_and_validate(base_url=url, timeout=10)
-    assert not failures
+
+schema = schemathesis.openapi.from_dict(_tested(DOCUMENT))
+
+
+@schema.parametrize()
+@settings(
+    max_examples=20,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_answer_is_as_described(case: schemathesis.Case, url: str) -> None:
+    """Valid and broken requests: status, headers, media type and schema of the answer always fit."""
+    assume(case.path != "/v1/pool/{agent}" or not _has_whole_float(case.body))
+    case.call_and_validate(base_url=url, timeout=10)

@@ -48,7 +48,7 @@ def says(text: str, **more: Any) -> Answer:
 
 
 def calls(*asked: tuple[str, Any], text: str = "", refs: Iterable[str] = ()) -> Answer:
-    """An answer that asks for tools: (name, arguments), the arguments JSON text or to be made it."""
+    """An answer that asks for tools by name, with arguments that are JSON text or made it."""
     named = [*refs, *("" for _ in asked)]
     return Answer(
         text=text,

@@ -67,7 +67,9 @@ async def serving(
 ) -> AsyncIterator[Peer]:
     """A server of `agents` until the block is left."""
     config = msgspec.structs.replace(config or ServerConfig(), port=0)
-    async with AgentPool(agents, config=pool) as engine:
+    # a test that ends does not wait for turns
+    engine_config = msgspec.structs.replace(pool or PoolConfig(), close_deadline_s=0)
+    async with AgentPool(agents, config=engine_config) as engine:
         server = Server(engine, config=config, random=Random(1), **options)
         await server.start()
         try:

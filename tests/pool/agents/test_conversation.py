@@ -23,7 +23,7 @@ def told(*entries: Entry) -> Conversation:
 
 def test_state_is_read_back_as_it_was_written():
     """Whatever was said, with whatever line ends in it, comes back from the state."""
-    entries = [
+    entries: list[Entry] = [
         UserSaid("one\ntwo\r\n\u2028\x0b three"),
         ModelSaid("", (CALL, Call("s1c1", "call_2", "x", flaw="bad"))),
         ToolSaid("call_1", "2"),
@@ -62,7 +62,14 @@ def test_checkpoint_holds_what_the_turn_used_and_is_not_grown():
 
 
 @pytest.mark.parametrize(
-    "state", [b"\x80\x04pickle", b"{}\n", b'{"role": "tool"}', b"[" * 5000, b'{"role":"user","text":"\xff"}']
+    "state",
+    [
+        b"\x80\x04pickle",
+        b"{}\n",
+        b'{"role": "tool"}',
+        b"[" * 5000,
+        b'{"role":"user","text":"\xff"}',
+    ],
 )
 def test_state_that_is_no_conversation_is_refused(state):
     """A state that cannot be read fails the turn and says what to do."""
@@ -72,17 +79,21 @@ def test_state_that_is_no_conversation_is_refused(state):
 
 def test_call_that_was_never_answered_is_answered_by_the_next_turn():
     """A turn that was dropped while it waited leaves no call without a result."""
-    talk = told(UserSaid("a"), ModelSaid("", (CALL, Call("s1c1", "call_2", "x"))), ToolSaid("call_2", "2"))
+    talk = told(
+        UserSaid("a"), ModelSaid("", (CALL, Call("s1c1", "call_2", "x"))), ToolSaid("call_2", "2")
+    )
     assert [call.ref for call in talk.open_calls] == ["call_1"]
 
     talk.begin((), "b")
 
     assert talk.open_calls == []
-    assert talk.entries[-2] == ToolSaid("call_1", "not run: the turn ended before this call was decided")
+    assert talk.entries[-2] == ToolSaid(
+        "call_1", "not run: the turn ended before this call was decided"
+    )
 
 
 def test_new_turn_adds_what_was_said_elsewhere_before_its_input():
-    """The transcript's unseen messages come first, by role, then the input; usage begins at zero."""
+    """The transcript's unseen messages come first, by role, then the input."""
     talk = Conversation()
     talk.usage = Usage(requests=4)
 
@@ -102,7 +113,9 @@ def test_conversation_within_its_window_is_left_alone():
 
 def test_oldest_exchanges_go_first():
     """Cutting leaves the newest exchanges whole and takes a quarter more than it must."""
-    talk = told(*(said for n in range(10) for said in (UserSaid(f"{n}" * 190), ModelSaid("x" * 190))))
+    talk = told(
+        *(said for n in range(10) for said in (UserSaid(f"{n}" * 190), ModelSaid("x" * 190)))
+    )
 
     talk.trim(window_tokens=600)
 
@@ -130,7 +143,11 @@ entries = st.lists(
         [
             [UserSaid("u" * 50)],
             [ModelSaid("m" * 80)],
-            [ModelSaid("", (CALL, Call("s1c1", "call_2", "x"))), ToolSaid("call_2", ""), ToolSaid("call_1", "t" * 90)],
+            [
+                ModelSaid("", (CALL, Call("s1c1", "call_2", "x"))),
+                ToolSaid("call_2", ""),
+                ToolSaid("call_1", "t" * 90),
+            ],
         ]
     ),
     max_size=12,
@@ -139,7 +156,7 @@ entries = st.lists(
 
 @given(groups=entries, window=st.integers(1, 400))
 def test_whatever_is_cut_calls_keep_their_results(groups, window):
-    """However a conversation is cut, it begins with a question, and calls and results stay together."""
+    """However it is cut, it begins with a question, and calls and results stay together."""
     talk = told(*(entry for group in groups for entry in group))
     talk.begin((), "last")
     whole = list(talk.entries)

@@ -88,9 +88,16 @@ def test_schema_comes_from_hints_and_docstring():
     }
     assert schema.parameters["$defs"]["Place"] == place
     properties = schema.parameters["properties"]
-    assert properties["query"] == {"description": "what to look for, in any language", "type": "string"}
+    assert properties["query"] == {
+        "description": "what to look for, in any language",
+        "type": "string",
+    }
     assert properties["place"] == {"description": "around here", "$ref": "#/$defs/Place"}
-    assert properties["limit"] == {"description": "how many: at most", "default": 10, "type": "integer"}
+    assert properties["limit"] == {
+        "description": "how many: at most",
+        "default": 10,
+        "type": "integer",
+    }
     assert properties["tags"] == {"type": "array", "items": {"type": "string"}}
     assert properties["anything"] == {"default": None}
     assert schema.parameters["required"] == ["query", "place"]
@@ -100,7 +107,7 @@ def test_schema_comes_from_hints_and_docstring():
 
 
 async def test_arguments_are_made_what_the_hints_say():
-    """Checked arguments are what the hints want, and what was left out has the function's default."""
+    """Checked arguments are what the hints want, what was left out has its default."""
 
     async def kind(place: Place, names: tuple[str, ...] = ("a",)) -> str:
         return f"{type(place).__name__} {names}"

@@ -53,6 +53,9 @@ async def main():
             pass
         async def stray():
             raise ValueError(SECRET)
+        def callback(text):
+            raise ValueError(text)
+        loop.call_soon(callback, SECRET)
         task = loop.create_task(stray(), name="stray")
         await asyncio.wait([task])
         del task
@@ -110,9 +113,13 @@ def test_messages_of_libraries_that_quote_are_cut() -> None:
 
 
 def test_what_nobody_caught_is_logged() -> None:
-    """The loop's handler names the task and the kind of its exception."""
-    line = json_lines("info")["Task exception was never retrieved"]
+    """The loop's handler names the task or callback, and the kind of its exception."""
+    lines = json_lines("info")
+    line = lines["Task exception was never retrieved"]
     assert (line["task"], line["exception"]) == ("stray", "ValueError")
+    line = lines["Exception in callback"]
+    assert line["exception"] == "ValueError"
+    assert line["frames"][-1].startswith("__main__:callback:")
 
 
 def test_a_secret_reaches_no_log() -> None:

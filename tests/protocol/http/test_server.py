@@ -108,6 +108,7 @@ async def test_a_drain_lets_running_turns_end() -> None:
     """They are answered in full, in whatever way they were asked, and then the server is gone."""
     held = Held()
     async with serving(held) as peer:
+        url = peer.server.url
         plain = asyncio.ensure_future(peer.post(TURNS, {"input": "x"}))
         await held.running.wait()
         streamed = asyncio.ensure_future(
@@ -127,7 +128,7 @@ async def test_a_drain_lets_running_turns_end() -> None:
         assert (await (await plain).json())["output"] == "late: x"
         assert types(events(await (await streamed).text()))[-1] == "turn.completed"
         with pytest.raises(ClientError):
-            await peer.get("/health")
+            await peer.http.get(url)
 
 
 async def test_a_drain_ends_at_its_deadline() -> None:

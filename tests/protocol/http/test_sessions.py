@@ -110,7 +110,7 @@ async def test_a_session_is_forgotten_with_all_its_turns() -> None:
     async with serving() as peer:
         turn = await (await peer.post("/v1/sessions/s1/turns", {"input": "a"})).json()
         deleted = await peer.request("DELETE", "/v1/sessions/s1")
-        assert (deleted.status, await deleted.read()) == (204, b"")
+        assert (deleted.status, await deleted.text()) == (204, "")
         assert (await peer.get("/v1/sessions/s1")).status == 404
         assert (await peer.get(f"/v1/turns/{turn['id']}")).status == 404
 

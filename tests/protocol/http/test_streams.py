@@ -60,7 +60,7 @@ async def test_a_cursor_at_or_past_the_end_is_204() -> None:
         place = f"/v1/turns/{turn_id}/events"
         last = events(await (await peer.get(place)).text())[-1]["id"]
         at_end = await peer.get(place, headers={"Last-Event-ID": last})
-        assert (at_end.status, await at_end.read()) == (204, b"")
+        assert (at_end.status, await at_end.text()) == (204, "")
         epoch, _, seq = last.partition("-")
         await _ended(peer, "another turn of the session")
         past = await peer.get(f"{place}?after={epoch}-{int(seq) + 1}")

@@ -95,7 +95,8 @@ def test_a_command_with_a_mistake_is_refused_by_field(fields, field):
 
 
 @pytest.mark.parametrize(
-    ("ref", "kept"), [("a", "a"), (7, 7), (None, None), ([1], None), ("x" * 129, None), (True, None)]
+    ("ref", "kept"),
+    [("a", "a"), (7, 7), (None, None), ([1], None), ("x" * 129, None), (True, None)],
 )
 def test_a_refusal_repeats_a_ref_that_can_be_repeated(ref, kept):
     """The refusal of a command repeats its `ref` if that is a string or a number of usual length."""

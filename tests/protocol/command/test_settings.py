@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+
+from pool.errors import ConfigError
+from protocol.settings import Option, Settings, assemble, did_you_mean, is_loopback
+
+
+def given(path: str, value: object, *, name: str = "--flag", text: bool = True) -> Settings:
+    """The settings with one option given."""
+    return assemble([Option(tuple(path.split(".")), value, name, from_text=text)])
+
+
+def test_without_options_everything_is_the_default() -> None:
+    """No option is needed."""
+    settings = assemble([])
+    assert settings == Settings()
+    assert (settings.server.host, settings.agents) == ("127.0.0.1", {})
+
+
+def test_text_stands_for_what_the_option_is() -> None:
+    """Numbers, truth values and tables may be given as text, as the environment does."""
+    assert given("server.port", "0").server.port == 0
+    assert given("server.drain_s", "2.5").server.drain_s == 2.5
+    assert given("server.insecure", "true").server.insecure is True
+    assert given("pool.tenant_weights", '{"a": 2}').pool.tenant_weights == {"a": 2}
+    assert given("server.allowed_origins", '["https://a.example"]').server.allowed_origins == (
+        "https://a.example",
+    )
+
+
+def test_what_is_no_text_is_taken_literally() -> None:
+    """In a file the number 1 is no text, and the text "1" no number."""
+    assert given("server.port", 1, text=False).server.port == 1
+    with pytest.raises(ConfigError, match="write a whole number"):
+        given("server.port", "1", text=False)
+
+
+def test_a_later_option_goes_over_an_earlier_one() -> None:
+    """The last word counts, and keeps its own name for mistakes."""
+    first = Option(("server", "port"), "1", "file", from_text=True)
+    assert assemble([first, first._replace(value="2")]).server.port == 2
+    with pytest.raises(ConfigError, match=r"^--port = 'x'"):
+        assemble([first, first._replace(value="x", name="--port")])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("server.prt", "1", "--flag = '1': there is no such option; did you mean port?"),
+        ("store.sort", "x", "there is no such option: kind"),
+        ("log.colour", "x", "there is no such option: format, level"),
+        ("server.port", "x", "--flag = 'x': write a whole number"),
+        ("server.port", "70000", "--flag = 70000: write 1 to 65535"),
+        ("server.drain_s", "-1", "--flag = -1.0: write a number of seconds"),
+        ("server.drain_s", "nan", "write a number of seconds"),
+        ("server.insecure", "maybe", "write true or false"),
+        ("server.allowed_origins", "https://a.example", 'write a list, ["a", "b"] in JSON'),
+        ("server.allowed_origins", '["a"', "begins like JSON and is none"),
+        ("pool.queue_max", "0", "--flag = 0: write a number of at least 1"),
+        ("pool.tenant_weights", '{"a": 0}', "--flag.a = 0.0: write a number above 0"),
+        ("ws.window", "0", "--flag = 0: write a whole number of at least 1"),
+        ("log.level", "loud", "write one of debug, info, warning, error"),
+        ("log.format", "xml", "write one of auto, json, console"),
+        ("store.kind", "tape", "write one of memory"),
+        ("agents.a.max", "0", "--flag = '0': write a whole number of at least 1"),
+        ("agents.a.instructions", "be kind", "they are for a model"),
+    ],
+)
+def test_a_mistake_names_option_value_and_remedy(path: str, value: str, message: str) -> None:
+    """Whatever is wrong, its giver's name for the option, the value and the remedy are said."""
+    with pytest.raises(ConfigError) as raised:
+        given(path, value)
+    assert message in str(raised.value)
+    assert str(raised.value).startswith("--flag")
+
+
+def test_a_check_across_options_names_the_one_that_was_given() -> None:
+    """What only shows when options are put together is blamed on one of them."""
+    with pytest.raises(ConfigError, match=r"^backoff_first_s = 0.1: at most backoff_max_s"):
+        given("pool.backoff_max_s", "0.01")
+
+
+def test_every_agent_gets_what_is_said_of_all() -> None:
+    """The agent * stands for each one, over what was said of it alone."""
+    settings = assemble(
+        [
+            Option(("agents", "a", "target"), "m:a", "a"),
+            Option(("agents", "a", "max"), 3, "a.max"),
+            Option(("agents", "b", "target"), "m:b", "b"),
+            Option(("agents", "*", "max"), "5", "--max", from_text=True),
+        ]
+    )
+    assert [agent.max for agent in settings.agents.values()] == [5, 5]
+    assert list(settings.agents) == ["a", "b"]
+
+
+def test_an_agent_is_a_target_or_a_model() -> None:
+    """Both at once is a mistake."""
+    with pytest.raises(ConfigError, match="a target or a model, not both"):
+        assemble(
+            [
+                Option(("agents", "a", "target"), "m:a", "a"),
+                Option(("agents", "a", "model"), "openai:x", "--model"),
+            ]
+        )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_no_permission(host: str) -> None:
+    """Addresses of this machine alone are taken as they are."""
+    assert is_loopback(host)
+    assert given("server.host", host).server.host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", "localhost.evil.org"])
+def test_beyond_this_machine_only_when_told_twice(host: str) -> None:
+    """Without --insecure the address is refused, and the reason said."""
+    assert not is_loopback(host)
+    with pytest.raises(ConfigError, match="nobody is asked who they are"):
+        given("server.host", host)
+    insecure = Option(("server", "insecure"), True, "--insecure")
+    assert assemble([Option(("server", "host"), host, "--host"), insecure]).server.host == host
+
+
+def test_a_guess_ignores_what_all_names_share() -> None:
+    """A common prefix does not make two names alike."""
+    known = ["X_POOL_QUEUE_MAX", "X_LOG_LEVEL"]
+    assert did_you_mean("X_LOG_LEVL", known, "none", prefix="X_").endswith("X_LOG_LEVEL?")
+    assert did_you_mean("X_OTHER", known, "none", prefix="X_") == "none"

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import pytest
+
+from pool.turn import Principal
+from protocol.config import ServerConfig
+from protocol.problems import Unauthenticated
+from protocol.server import Server
+from protocol.ws.config import WsConfig
+from protocol.ws.door import _same_host
+from tests.support.serving import serving
+from tests.support.sockets import connected, talking, wired
+
+pytestmark = pytest.mark.real_time
+
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+async def problem(peer, **headers):
+    """The problem with which a handshake with these headers is refused."""
+    response = await peer.get("/v1/ws", headers={**UPGRADE, **headers})
+    assert response.content_type == "application/problem+json"
+    said = await response.json()
+    assert said["status"] == response.status
+    return response.status, said["code"]
+
+
+async def test_without_the_subprotocol_there_is_no_upgrade():
+    """A handshake that does not offer actorpool.v1 is a problem, 400."""
+    async with serving() as peer:
+        assert await problem(peer) == (400, "invalid_request")
+        offered = {"Sec-WebSocket-Protocol": "chat, actorpool.v2"}
+        assert await problem(peer, **offered) == (400, "invalid_request")
+
+
+async def test_the_subprotocol_may_be_one_of_several():
+    """The server picks its own out of what is offered."""
+    async with serving() as peer, connected(peer, protocols=("x", "actorpool.v1")) as talk:
+        assert talk.socket.protocol == "actorpool.v1"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Upgrade": "h2c"},
+        {"Sec-WebSocket-Version": "12"},
+        {"Sec-WebSocket-Key": "short"},
+        {"Sec-WebSocket-Key": "@@@@"},
+    ],
+)
+async def test_what_is_no_handshake_is_a_problem(headers):
+    """A plain request, another version or a bad key are 400 like all that is malformed."""
+    async with serving() as peer:
+        told = await problem(peer, **{"Sec-WebSocket-Protocol": "actorpool.v1"}, **headers)
+        assert told == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("https://evil.example", False),
+        ("null", False),
+        ("http://127.0.0.1.evil.example", False),
+        ("http://127.0.0.1:1", False),
+        ("file://127.0.0.1", False),
+        ("http://[", False),
+        ("https://chat.example", True),
+        ("HTTPS://Chat.Example", True),
+        ("https://chat.example.evil", False),
+        ("", False),
+    ],
+)
+async def test_only_our_pages_and_those_allowed_may_connect(origin, allowed):
+    """A page of a strange origin is refused before the upgrade, 403."""
+    config = ServerConfig(allowed_origins=("https://chat.example",))
+    async with serving(config=config) as peer:
+        if allowed:
+            async with connected(peer, headers={"Origin": origin}) as talk:
+                assert talk.socket.protocol == "actorpool.v1"
+        else:
+            given = {"Sec-WebSocket-Protocol": "actorpool.v1", "Origin": origin}
+            assert await problem(peer, **given) == (403, "forbidden")
+
+
+async def test_a_page_of_the_same_host_may_connect():
+    """The origin of the server itself is always allowed; a program sends none."""
+    async with serving() as peer:
+        async with connected(peer, headers={"Origin": peer.server.url}):
+            pass
+        async with connected(peer):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "same"),
+    [
+        ("http://a.example", "a.example", True),
+        ("https://a.example", "A.Example:443", True),
+        ("http://a.example", "a.example:80", True),
+        ("https://a.example", "a.example:80", False),
+        ("http://a.example:8080", "a.example", False),
+        ("http://[::1]:8080", "[::1]:8080", True),
+        ("null", "", False),
+        ("http://", "", False),
+    ],
+)
+def test_hosts_are_compared_with_their_ports(origin, host, same):
+    """The scheme's own port may be written or not; any other counts."""
+    assert _same_host(origin, host) is same
+
+
+async def test_a_connection_too_many_is_closed_with_4429():
+    """Over the limit a client is told so, and one that leaves makes room."""
+    async with serving(ws=WsConfig(max_connections=1)) as peer:
+        async with talking(peer), connected(peer) as second:
+            assert (await second.closed()).code == 4429
+        while peer.server.connections:
+            await peer.get("/health")
+        async with talking(peer) as third:
+            assert third.welcome["type"] == "welcome"
+
+
+async def test_hello_must_come_in_time():
+    """Without a hello the connection is closed with 4408."""
+    async with serving(ws=WsConfig(hello_timeout_s=0.05)) as peer, connected(peer) as talk:
+        assert (await talk.closed()).code == 4408
+
+
+async def test_hello_in_time_is_enough():
+    """After hello the connection may be idle as long as it likes."""
+    config = WsConfig(hello_timeout_s=0.05, heartbeat_s=0.3)
+    async with serving(ws=config) as peer, talking(peer) as talk:
+        for _ in range(5):
+            assert (await talk.ask("ping"))["type"] == "pong"
+
+
+class Guarded(Server):
+    """A server that knows callers by a header."""
+
+    def authenticate(self, request):
+        user = request.headers.get("X-User")
+        if user is None:
+            raise Unauthenticated("who are you?")
+        return Principal("acme", user)
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """Have `serving` make servers that want to know who calls."""
+    monkeypatch.setattr("tests.support.serving.Server", Guarded)
+
+
+async def test_a_caller_may_say_who_it_is_by_header(guarded):
+    """With credentials in the handshake, hello needs nothing more."""
+    async with serving() as peer, talking(peer, headers={"X-User": "ann"}) as talk:
+        answer = await talk.ask("turn", session_id="s", input="hi")
+        assert answer["type"] == "accepted"
+
+
+async def test_a_ticket_says_who_it_is_once(guarded):
+    """A ticket in hello is as good as a header, one time."""
+    async with serving() as peer:
+        ticket = peer.server.tickets.issue(Principal("acme", "ann"))
+        async with talking(peer, hello={"ticket": ticket}) as talk:
+            assert (await talk.ask("turn", session_id="s", input="hi"))["type"] == "accepted"
+        async with connected(peer) as again:
+            await again.say("hello", ticket=ticket)
+            assert (await again.closed()).code == 4401
+
+
+@pytest.mark.parametrize("hello", [{}, {"ticket": "nonsense"}])
+async def test_who_does_not_say_who_it_is_is_closed_with_4401(guarded, hello):
+    """Neither header nor a good ticket: unauthenticated."""
+    async with serving() as peer, connected(peer) as talk:
+        await talk.say("hello", **hello)
+        assert (await talk.closed()).code == 4401
+
+
+async def test_a_ticket_of_somebody_else_is_closed_with_4403(guarded):
+    """A header and a ticket must be of the same principal."""
+    async with serving() as peer, connected(peer, headers={"X-User": "ann"}) as talk:
+        await talk.say("hello", ticket=peer.server.tickets.issue(Principal("acme", "bob")))
+        assert (await talk.closed()).code == 4403
+
+
+async def test_withdrawn_credentials_close_live_connections(guarded):
+    """Revoking a principal closes its sockets with 4401, and nobody else's."""
+    async with (
+        serving() as peer,
+        talking(peer, headers={"X-User": "ann"}) as ann,
+        talking(peer, headers={"X-User": "bob"}) as bob,
+    ):
+        peer.server.connections.revoke(Principal("acme", "ann"))
+        assert (await ann.closed()).code == 4401
+        assert (await bob.ask("ping"))["type"] == "pong"
+
+
+async def test_another_tenants_session_is_as_if_it_were_not_there(guarded, monkeypatch):
+    """Subscribing to a stranger's session gives the same problem as to none."""
+    async with serving() as peer:
+        await peer.pool.create_session("secret", principal=Principal("other", "eve"))
+        async with talking(peer, headers={"X-User": "ann"}) as talk:
+            theirs = await talk.ask("subscribe", session_id="secret")
+            none = await talk.ask("subscribe", session_id="nothing")
+        assert theirs["error"]["code"] == none["error"]["code"] == "not_found"
+        assert theirs["error"]["detail"].replace("secret", "nothing") == none["error"]["detail"]
+
+
+async def test_a_peer_that_leaves_during_the_handshake_harms_nobody():
+    """A connection that is cut right after its handshake leaves nothing behind."""
+    async with serving() as peer:
+        async with wired(peer.server.port) as wire:
+            wire.writer.transport.abort()
+        while peer.server.connections:
+            await peer.get("/health")
+        assert repr(peer.server.connections) == "<Connections 0 open, 0 stalled>"
