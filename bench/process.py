@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 ROOT: Final = Path(__file__).parent.parent
 START_TIMEOUT_S: Final = 15.0
+REPORT_TIMEOUT_S: Final = 120.0
 # memory is at rest when it is the same over so many samples; together longer than the store waits
 REST_SAMPLES: Final = 9
 REST_SAMPLE_S: Final = 1.0
@@ -42,7 +43,7 @@ class Server:
     def __init__(self, command: list[str], *, env: dict[str, str] | None = None, role: int = 0):
         self.port = free_port()
         # read only if something goes wrong: the log costs what it costs, and is seen by nobody
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
         self._process = subprocess.Popen(
             [*pinned(role), sys.executable, *command, str(self.port)],
             cwd=ROOT,
@@ -91,7 +92,7 @@ class Server:
         return int(self._usage.memory_full_info().uss)
 
     def memory_at_rest_bytes(self) -> int:
-        """The same when it has stopped to shrink: the store packs what is idle, little by little."""
+        """The same when it has stopped to shrink: the store packs what is idle bit by bit."""
         history = [self.memory_bytes()]
         while len(history) < REST_SAMPLES or history[-1] < history[-REST_SAMPLES] * 0.998:
             time.sleep(REST_SAMPLE_S)
@@ -107,5 +108,7 @@ def python(module: str, *arguments: object) -> list[str]:
 def report(module: str, *arguments: object, kind: type[T], role: int = 1) -> T:
     """Run a module on the load's core to its end; what it printed, read as `kind`."""
     command = [*pinned(role), sys.executable, *python(module, *arguments)]
-    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    result = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=REPORT_TIMEOUT_S
+    )
     return msgspec.json.decode(result.stdout, type=kind)

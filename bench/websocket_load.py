@@ -23,6 +23,8 @@ from bench.websocket import Socket
 OPENING: Final = 50
 # the server may have this many events unacknowledged at least
 ACK_EVERY: Final = 32
+# an answer that takes longer never comes
+LAST_ANSWER_S: Final = 20.0
 CURSOR: Final = re.compile(rb'"id":"(\d+-\d+)"')
 INPUT: Final = "What is the weather in Paris today?"
 
@@ -113,14 +115,15 @@ async def connect(port: int, connections: int) -> list[Chat]:
 async def unless_lost(chats: list[Chat], what: asyncio.Future[Any]) -> None:
     """Wait for `what`; raise if a connection is lost before."""
     await asyncio.wait([what, *(chat.socket.lost for chat in chats)], return_when="FIRST_COMPLETED")
-    for chat in chats:
-        if chat.socket.lost.done():
-            await chat.socket.lost
+    for future in (what, *(chat.socket.lost for chat in chats)):
+        if future.done():
+            await future
 
 
 async def finished(chats: list[Chat]) -> None:
     """Wait until each has its last answer."""
-    await unless_lost(chats, asyncio.gather(*(chat.finished for chat in chats)))
+    last = asyncio.gather(*(chat.finished for chat in chats))
+    await unless_lost(chats, asyncio.ensure_future(asyncio.wait_for(last, LAST_ANSWER_S)))
 
 
 async def stream(port: int, connections: int, warm_up_s: float, seconds: float) -> Load:

@@ -103,8 +103,9 @@ class Actor:
         agent: Agent | None = None
         try:
             async with asyncio.timeout(open_timeout_s):
-                agent = make()
-                await agent.open()
+                made = make()
+                await made.open()
+            agent = made
             self.owner.opened(self)
             reason = "crashed"
             await self._serve(agent)
@@ -120,7 +121,7 @@ class Actor:
         finally:
             self.state = "stopped"
             self.owner.stopped(self, reason, error)
-        if agent is not None and reason != "failed":
+        if agent is not None:
             await _close(agent, open_timeout_s)
 
     async def _serve(self, agent: Agent) -> None:

@@ -64,8 +64,12 @@ class Approvals:
                 call_id=pending.call_id, decision=decision, by=by, at=self._turns.wall()
             ),
         )
-        await self._turns.flush(turn)
-        self._turns.go_on(turn)
+        try:
+            await self._turns.flush(turn)
+        finally:
+            # It has been told: whoever decided may leave, and what the store could not take now it
+            # gets with what follows.
+            self._turns.go_on(turn)
 
     def lapse_later(self, turn: LiveTurn) -> None:
         """Calls about which nobody decides in time are denied, so that the agent can say so."""

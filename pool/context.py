@@ -23,6 +23,7 @@ from pool.events import (
 )
 from pool.live import LiveTurn
 from pool.store.base import StateChange
+from pool.text import writable
 from pool.turn import PendingCall, Principal
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class TurnContext(Struct, eq=False):
         if turn.phase != "running":
             raise self._past()
         if type(event) is TextDelta:
-            self._said(turn, event.text)
+            self._said(turn, event)
         else:
             self._note(turn, event)
         await self._log(event)
@@ -149,13 +150,15 @@ class TurnContext(Struct, eq=False):
         if log.unstored >= self._config.flush_events:
             await self._turns.flush(turn)
 
-    def _said(self, turn: LiveTurn, text: str) -> None:
+    def _said(self, turn: LiveTurn, event: TextDelta) -> None:
+        text: object = event.text
         if not isinstance(text, str):
             raise AgentFailed(f"the text of a delta is {type(text).__name__}; it must be text")
         if not turn.texts:
             turn.first_text_at = self._turns.clock()
-        self._weigh(turn, len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
-        turn.texts.append(text)
+        event.text, size = writable(text)
+        self._weigh(turn, size)
+        turn.texts.append(event.text)
 
     def _note(self, turn: LiveTurn, event: Event) -> None:
         if not isinstance(event, _EMITTED):
@@ -172,7 +175,8 @@ class TurnContext(Struct, eq=False):
         turn.bytes += size
         if turn.bytes > self._config.max_output_bytes:
             raise LimitExceeded(
-                f"the answer is longer than {self._config.max_output_bytes} bytes, the most it may be"
+                f"the answer is longer than {self._config.max_output_bytes} bytes, "
+                "the most it may be"
             )
 
     def _decided(self, call: ToolCall) -> Decision | None:

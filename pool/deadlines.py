@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from math import inf
 from typing import Generic, Protocol, TypeVar
 
 
@@ -33,7 +34,9 @@ class Deadlines(Generic[T]):
         self._heap: list[tuple[float, int, T]] = []
         self._number = 0
         self._over = 0
-        self._timer: asyncio.TimerHandle | None = None
+        # a timer that is due is no TimerHandle with uvloop: it does not say when
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = inf
         self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
@@ -43,7 +46,7 @@ class Deadlines(Generic[T]):
         """Watch over an item."""
         self._number += 1
         heappush(self._heap, (item.deadline, self._number, item))
-        if self._timer is None or item.deadline < self._timer.when():
+        if item.deadline < self._rings_at:
             self._arm()
 
     def ended(self) -> None:
@@ -60,14 +63,17 @@ class Deadlines(Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._rings_at = inf
 
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._heap[0][0], self._ring)
+        self._rings_at = self._heap[0][0]
+        self._timer = self._loop.call_at(self._rings_at, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
+        self._rings_at = inf
         now = self._loop.time()
         while self._heap and self._heap[0][0] <= now:
             item = heappop(self._heap)[2]

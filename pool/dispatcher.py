@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from pool.admission import Load, estimated_wait_s, refusal
+from pool.agent import TurnEnd
 from pool.config import AgentSpec, PoolConfig
 from pool.errors import AgentDegraded, Overloaded, ProviderOverloaded
 from pool.limiter import Limiter
@@ -66,6 +67,10 @@ class Dispatcher:
         )
         self._hold = Hold(config.scale_down_hold_s)
         self._want = spec.min
+        # the most actors that were busy together since the last tick
+        self._peak = 0
+        # there are more actors than there may be since the maximum was lowered
+        self._shrinking = False
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self.name!r} [{self._placed} waiting, limit {self.limiter.limit}]>"
@@ -149,10 +154,18 @@ class Dispatcher:
 
     def ready(self, turn: LiveTurn, *, again: bool = False) -> None:
         """The turn may run: hand it to an actor, or queue it."""
-        if self.supervisor.idle and self.queue.empty and self._permit(turn):
+        if (
+            self.supervisor.idle
+            and self.queue.empty
+            and turn.deadline > self._clock()
+            and self._permit(turn)
+        ):
             self._start(turn)
             return
         self.queue.push(turn, again=again)
+        if turn.parent is not None:
+            # it may need no permit, and so not have to wait for those who wait for one
+            self.pump()
         self.scale()
 
     def back(self, turn: LiveTurn) -> None:
@@ -168,16 +181,23 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Hand over turns while there are actors and permits for them."""
-        while not self.queue.empty and self.supervisor.idle:
+        supervisor = self.supervisor
+        if self._shrinking:
+            self._shrink()
+        while not self.queue.empty and supervisor.idle:
             turn = self.queue.pop()
+            if turn.deadline <= self._clock():
+                # the loop stood still past it: its timer is due, and ends it
+                continue
             if not self._permit(turn):
                 self.queue.push(turn, again=True)
-                return
+                rider = self._rider()
+                if rider is None:
+                    break
+                turn = rider
             self._start(turn)
-        if (
-            not self.queue.empty
-            or len(self.supervisor.busy) + len(self.supervisor.idle) < self.least
-        ):
+        waits = not self.queue.empty and not supervisor.idle
+        if waits or len(supervisor.busy) + len(supervisor.idle) < self.least:
             self.scale()
 
     def released(self, turn: LiveTurn, hold_s: float) -> None:
@@ -186,14 +206,20 @@ class Dispatcher:
         self.mean_hold_s = hold_s if mean_s is None else mean_s + _NEWEST * (hold_s - mean_s)
         if turn.has_permit:
             turn.has_permit = False
+            for rider in turn.riders:
+                # one that runs on when its asker has ended needs a permit of its own, free or not
+                if rider.phase == "running" and not rider.has_permit:
+                    rider.has_permit = True
+                    self.limiter.held += 1
+            turn.riders = ()
             self.limiter.give()
 
-    def learn(self, failure: Exception | None) -> None:
+    def learn(self, outcome: TurnEnd | Exception) -> None:
         """What the outcome of a turn says about the provider's limit."""
         before = self.limiter.limit
-        if failure is None:
+        if isinstance(outcome, TurnEnd):
             changed = self.limiter.succeeded()
-        elif isinstance(failure, ProviderOverloaded):
+        elif isinstance(outcome, ProviderOverloaded):
             changed = self.limiter.overloaded(self._clock())
         else:
             return
@@ -206,13 +232,17 @@ class Dispatcher:
 
     def resize(self, least: int, most: int) -> None:
         """Set how many actors there may be."""
+        self.limiter.resize(self.limiter.ceiling + most - self.most)
         self.least = least
         self.most = most
-        self.scale()
+        if self._want > most:
+            self._rescaled(most)
+        self._shrink()
 
     def scale(self) -> None:
         """Start actors at once if they are wanted."""
         want = self._wanted()
+        self._hold.note(want, self._clock())
         if want > self._want:
             self._rescaled(want)
         self.supervisor.scale(want, keep=max(want, self._want))
@@ -221,19 +251,29 @@ class Dispatcher:
         """Once in a while: retire actors that were not wanted for long; sample the rates."""
         self.start_rate.sample(self.starts, now)
         self.refusal_rate.sample(self.refused.total(), now)
+        if self._overload.shedding and now >= self._overload.ends:
+            # it ends in time even if nobody asks any more
+            self._overload.roll(now, self.oldest_wait_s(now))
+        self._hold.note(self._wanted(busy=self._peak), now)
+        self._peak = len(self.supervisor.busy)
         keep = max(self.least, min(self._hold.note(self._wanted(), now), self.most))
         if keep != self._want:
             self._rescaled(keep)
         self.supervisor.scale(self._wanted(), keep=keep)
+
+    def _shrink(self) -> None:
+        # Those that are busy go when they rest, before they get another turn.
+        self.scale()
+        self._shrinking = self.supervisor.live + len(self.supervisor.starting) > self.most
 
     def _rescaled(self, want: int) -> None:
         before, self._want = self._want, want
         if self._observers:
             self._observers.notice(ScaledNotice(self.name, before, want))
 
-    def _wanted(self) -> int:
+    def _wanted(self, busy: int | None = None) -> int:
         return wanted(
-            busy=len(self.supervisor.busy),
+            busy=len(self.supervisor.busy) if busy is None else busy,
             queued=len(self.queue),
             least=self.least,
             most=self.most,
@@ -272,16 +312,28 @@ class Dispatcher:
         turn.limiter = self.limiter
         parent = turn.parent
         while parent is not None:
-            if parent.limiter is self.limiter:
+            if parent.has_permit and parent.limiter is self.limiter:
+                parent.riders = (*parent.riders, turn)
                 return True
             parent = parent.parent
         turn.has_permit = self.limiter.take()
         return turn.has_permit
 
+    def _rider(self) -> LiveTurn | None:
+        # Whoever runs on its asker's permit must not wait behind those who wait for that permit.
+        for turn in self.queue:
+            if turn.parent is None or turn.deadline <= self._clock():
+                continue
+            if self._permit(turn):
+                self.queue.remove(turn)
+                return turn
+        return None
+
     def _start(self, turn: LiveTurn) -> None:
         self.leave(turn.tenant)
         self.starts += 1
         actor = self.supervisor.assign(turn)
+        self._peak = max(self._peak, len(self.supervisor.busy))
         turn.actor = actor
         self._started(turn)
         self._overload.waited(turn.started_at - turn.accepted_at)

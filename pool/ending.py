@@ -12,7 +12,7 @@ from pool.errors import LeaseLost, PoolError, StoreUnavailable
 from pool.events import ENDINGS
 from pool.live import LiveTurn
 from pool.store.base import StateChange, Store
-from pool.turn import State, Turn, TurnError
+from pool.turn import State, TurnError
 
 _log = structlog.get_logger("pool.ending")
 
@@ -49,21 +49,23 @@ class Ending:
         """End a turn once: record, last events and state in one step, then tell everybody."""
         if turn.phase == "ending" or turn.phase == "over":
             return
-        record = self._record_end(turn, state, error)
-        log = turn.session.log
-        log.hold(
-            ENDINGS[state](turn=record, at=record.finished_at or 0.0), record.id, record.session_id
-        )
+        self._record_end(turn, state, error)
         try:
             if self._store.suspends:
                 await self._commit_in_order(turn, change)
             else:
+                self._hold(turn)
                 await self._commit(turn, change)
         except PoolError as failure:
             self._failed(turn, failure)
         self._over(turn)
 
-    def _record_end(self, turn: LiveTurn, state: State, error: TurnError | None) -> Turn:
+    def _hold(self, turn: LiveTurn) -> None:
+        record = turn.record
+        event = ENDINGS[record.state](turn=record, at=record.finished_at or 0.0)
+        turn.session.log.hold(event, record.id, record.session_id)
+
+    def _record_end(self, turn: LiveTurn, state: State, error: TurnError | None) -> None:
         record, now = turn.record, self._clock()
         record.move(state)
         record.error = error
@@ -77,20 +79,20 @@ class Ending:
         elif record.attempt == 0:
             record.queued_s = now - turn.accepted_at
         turn.phase = "ending"
-        return record
 
     async def _commit_in_order(self, turn: LiveTurn, change: StateChange | None) -> None:
+        # One end at a time, so that nobody else's write takes this one's last event along.
         wait_s = _RETRY_S[0]
-        while True:
-            try:
-                async with turn.session.writing:
-                    await self._commit(turn, change)
-                return
-            except LeaseLost:
-                raise
-            except StoreUnavailable:
-                await asyncio.sleep(wait_s * self._random.uniform(0.5, 1.0))
-                wait_s = min(_RETRY_S[1], wait_s * 2)
+        async with turn.session.writing:
+            self._hold(turn)
+            while True:
+                try:
+                    return await self._commit(turn, change)
+                except LeaseLost:
+                    raise
+                except StoreUnavailable:
+                    await asyncio.sleep(wait_s * self._random.uniform(0.5, 1.0))
+                    wait_s = min(_RETRY_S[1], wait_s * 2)
 
     async def _commit(self, turn: LiveTurn, change: StateChange | None) -> None:
         session = turn.session

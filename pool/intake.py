@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
 
 from msgspec import Struct
 
@@ -74,6 +76,8 @@ class Intake:
         self._ids = ids
         self._observers = observers
         self._wall = wall
+        # the last turn of each session that is on its way in
+        self._entering: dict[SessionKey, asyncio.Task[Entry]] = {}
 
     async def enter(
         self,
@@ -133,13 +137,32 @@ class Intake:
         if not self._store.suspends:
             return await taking
         # Once the store has it the turn is ours to run, even if the caller leaves in between.
-        entering = self._turns.spawn(taking)
+        entering = self._turns.spawn(self._in_order(self._entering.get(key), taking))
+        self._entering[key] = entering
+        entering.add_done_callback(partial(self._entered, key))
         try:
             return await asyncio.shield(entering)
         except asyncio.CancelledError:
-            if request.on_disconnect == "cancel":
-                entering.add_done_callback(self._cancel_entered)
+            left = self._cancel_entered if request.on_disconnect == "cancel" else _unheard
+            entering.add_done_callback(left)
             raise
+
+    async def settled(self, timeout_s: float) -> None:
+        """Wait until the store has answered for every turn that is on its way in."""
+        if self._entering:
+            await asyncio.wait(self._entering.values(), timeout=timeout_s)
+
+    async def _in_order(
+        self, before: asyncio.Task[Entry] | None, taking: Coroutine[Any, Any, Entry]
+    ) -> Entry:
+        # One at a time in a session, so that the store's order is the order here.
+        if before is not None:
+            await asyncio.wait([before])
+        return await taking
+
+    def _entered(self, key: SessionKey, entering: asyncio.Task[Entry]) -> None:
+        if self._entering.get(key) is entering:
+            del self._entering[key]
 
     async def _take(
         self, live: LiveTurn, key: SessionKey, dispatcher: Dispatcher, idempotency_key: str | None
@@ -242,6 +265,12 @@ class Intake:
             live = entering.result().live
             if live is not None and entering.result().new:
                 self._turns.stop(live, Stop("cancelled"))
+
+
+def _unheard(entering: asyncio.Task[Entry]) -> None:
+    # Nobody is left to be told how it failed.
+    if not entering.cancelled():
+        entering.exception()
 
 
 def _check(request: TurnRequest, idempotency_key: str | None) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from pool.errors import PoolError
 from pool.turn import Principal, Priority, State, Turn, TurnError
@@ -46,6 +47,8 @@ class LiveTurn(Struct, kw_only=True, eq=False):
     actor: Actor | None = None
     limiter: Limiter | None = None
     has_permit: bool = False
+    # turns that run, or ran, on its permit
+    riders: tuple[LiveTurn, ...] = ()
     # set while it is to end early
     stop: Stop | None = None
     # why its end could not be stored
@@ -78,9 +81,26 @@ class LiveTurn(Struct, kw_only=True, eq=False):
         return self.phase == "over"
 
     @property
+    def stopping(self) -> bool:
+        """Whether it is to end before its agent says so."""
+        return self.stop is not None
+
+    @property
     def stoppable(self) -> bool:
         """Whether it can still be made to end early."""
         return self.phase in ("queued", "running", "waiting") and self.stop is None
+
+    def snapshot(self) -> Turn:
+        """The record as it is now: itself once the turn has ended, a copy before."""
+        record = self.record
+        if self.phase == "over":
+            return record
+        now = replace(record, output="".join(self.texts), usage=replace(record.usage))
+        if self.phase == "ending":
+            # how it ends is only certain when the store has it
+            now.state = "running" if record.attempt else "queued"
+            now.error = now.finished_at = None
+        return now
 
     def wake(self) -> None:
         """Wake everybody who waits for it."""

@@ -24,7 +24,6 @@ from pool.intake import Entry, Intake
 from pool.live import Stop
 from pool.observer import Observer, Observers
 from pool.outcome import raise_for
-from pool.records import snapshot
 from pool.sessions import Sessions
 from pool.specs import specs_of
 from pool.stats import PoolStats, agent_stats
@@ -172,6 +171,7 @@ class AgentPool(Watch):
         Returns within `deadline_s` plus `cancel_grace_s`. May be called again, with less time.
         """
         self._intake.closed = True
+        await self._intake.settled(self.config.cancel_grace_s)
         await drain(self._turns, deadline_s=deadline_s, grace_s=self.config.cancel_grace_s)
 
     def _tick(self) -> None:
@@ -215,7 +215,7 @@ class AgentPool(Watch):
                 self._left(entry)
                 raise
         raise_for(entry.turn)
-        return snapshot(entry.turn)
+        return entry.turn if entry.live is None else entry.live.snapshot()
 
     async def submit(
         self,
@@ -285,7 +285,8 @@ class AgentPool(Watch):
             principal=principal,
             request_id=request_id,
         )
-        return snapshot(entry.turn), entry.new
+        turn = entry.turn if entry.live is None else entry.live.snapshot()
+        return turn, entry.new
 
     # --- the pool itself
 

@@ -60,6 +60,7 @@ class Reader:
         *,
         turn_id: str | None = None,
         wake: Callable[[], None] | None = None,
+        wall: Callable[[], float],
         closed: Callable[[Session], None],
     ) -> None:
         self.cursor = after
@@ -67,6 +68,7 @@ class Reader:
         self._store = store
         self._turn_id = turn_id
         self._wake = wake
+        self._wall = wall
         self._armed = True
         self._waiter: asyncio.Future[None] | None = None
         self._closed: Callable[[Session], None] | None = closed
@@ -133,6 +135,7 @@ class Reader:
 
     def _lost(self, end: Cursor) -> HistoryLost:
         return HistoryLost(
+            at=self._wall(),
             lost_from=str(self.cursor),
             lost_to=str(end),
             epoch=end.epoch,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from pool.errors import InvalidRequest, NotFound
 from pool.ids import Ids, check_id
 from pool.store.base import Page, SessionKey, Store
@@ -86,25 +84,18 @@ class Records:
         return await self.store.messages(self._key(session_id, principal), after, _page(limit))
 
     async def turn(self, turn_id: str, *, principal: Principal = ANYONE) -> Turn:
-        """A turn as it is now (a copy, while it has not ended)."""
+        """A turn that is at rest; `NotFound` if there is none."""
         check_id(turn_id, "turn_id")
         turn = await self.store.turn(turn_id)
         if turn is None or turn.tenant != principal.tenant:
             raise NotFound(f"there is no turn {turn_id}")
-        return snapshot(turn)
+        return turn
 
     def _check_agent(self, name: str) -> None:
         raise NotImplementedError
 
     def _key(self, session_id: str, principal: Principal) -> SessionKey:
         return SessionKey(principal.tenant, check_id(session_id, "session_id"))
-
-
-def snapshot(turn: Turn) -> Turn:
-    """The turn as it is now: itself once it has ended, a copy before."""
-    if turn.ended:
-        return turn
-    return msgspec.structs.replace(turn, usage=msgspec.structs.replace(turn.usage))
 
 
 def _page(limit: int) -> int:

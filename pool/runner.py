@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -15,6 +16,7 @@ from pool.context import TurnContext
 from pool.errors import AgentFailed, PoolError
 from pool.live import LiveTurn
 from pool.observer import Observers, TasksLeakedNotice
+from pool.text import writable
 from pool.turns import Turns
 
 _log = structlog.get_logger("pool.runner")
@@ -55,7 +57,7 @@ class Runner:
                 scope.current.reset(token)
                 if turn.tasks:
                     self._cancel_leftovers(turn)
-            if turn.stop is not None:
+            if turn.stopping:
                 await _uncancel()
         await self._turns.finish(turn, outcome, agent.state_format)
 
@@ -94,25 +96,15 @@ class Runner:
             raise asyncio.CancelledError
         return AgentFailed("the agent was cancelled by its own code")
 
-    def _checked(self, end: object, turn: LiveTurn) -> TurnEnd | Exception:
-        if not isinstance(end, TurnEnd):
-            return AgentFailed(f"the agent returned {type(end).__name__}; run() returns a TurnEnd")
+    def _checked(self, end: TurnEnd, turn: LiveTurn) -> TurnEnd | Exception:
+        mistake = _mistake(end)
+        if mistake is not None:
+            return AgentFailed(mistake)
         if end.status == "paused" and not (turn.record.pending or turn.record.decided):
             return AgentFailed("the agent paused, but no call of a tool waits for a decision")
-        if end.output is not None and not isinstance(end.output, str):
-            return AgentFailed(
-                f"the agent's output is {type(end.output).__name__}; it must be text"
-            )
-        for state in (end.state, end.append):
-            if state is not None and not isinstance(state, bytes):
-                return AgentFailed(f"the agent's state is {type(state).__name__}; it must be bytes")
-        if end.output is not None and len(end.output) * 4 > self._config.max_output_bytes:
-            size = len(end.output.encode("utf-8", "replace"))
-            if size > self._config.max_output_bytes:
-                return AgentFailed(
-                    f"the answer is longer than {self._config.max_output_bytes} bytes, "
-                    "the most a turn may say"
-                )
+        most = self._config.max_output_bytes
+        if end.output is not None and writable(end.output)[1] > most:
+            return AgentFailed(f"the answer is longer than {most} bytes, the most it may be")
         return end
 
     def _tell(self, turn: LiveTurn, error: Exception) -> None:
@@ -130,6 +122,20 @@ class Runner:
         count = scope.cancel_leftovers(turn)
         if count and self._observers:
             self._observers.notice(TasksLeakedNotice(turn.record.agent, turn.record.id, count))
+
+
+def _mistake(end: Any) -> str | None:
+    """What is wrong with what an agent's `run` returned: users write it, so it may be anything."""
+    if type(end) is not TurnEnd:
+        return f"the agent returned {type(end).__name__}; run() returns a TurnEnd"
+    output: object = end.output
+    if not isinstance(output, str | None):
+        return f"the agent's output is {type(output).__name__}; it must be text"
+    states: tuple[object, ...] = (end.state, end.append)
+    for state in states:
+        if not isinstance(state, bytes | None):
+            return f"the agent's state is {type(state).__name__}; it must be bytes"
+    return None
 
 
 async def _uncancel() -> None:

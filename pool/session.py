@@ -53,7 +53,8 @@ class Session(Struct, eq=False):
         """The store gave us the session, whose log ends there."""
         if self.lease is None or self.lease.epoch != lease.epoch:
             self.log.resume(Cursor(lease.epoch, end.seq))
-        self.lease = lease
+        # an object of its own: a release that is still on its way is not this claim's
+        self.lease = Lease(lease.key, lease.owner, lease.epoch)
 
     def join(self, turn: LiveTurn, *, first: bool = False) -> bool:
         """Take a turn into the session; True if it is its turn at once."""

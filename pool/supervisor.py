@@ -164,9 +164,7 @@ class Supervisor:
         self.starting.discard(actor)
         if self._observers:
             self._observers.notice(ActorStartedNotice(self.agent, actor.name, start_s))
-        if self.degraded is not None:
-            self.degraded = None
-            self._tell_state("ready", "an actor has opened again")
+        self._recovered()
         self.rested(actor)
 
     def rested(self, actor: Actor) -> None:
@@ -231,9 +229,16 @@ class Supervisor:
 
     def _try_again(self) -> None:
         self._retry = None
-        if self.degraded is not None and not self.starting:
+        if self.live:
+            self._recovered()
+        elif self.degraded is not None and not self.starting:
             self._start()
         self._ready()
+
+    def _recovered(self) -> None:
+        if self.degraded is not None:
+            self.degraded = None
+            self._tell_state("ready", "an actor is open again")
 
     def _cool(self, actor: Actor) -> None:
         if self._warm.get(actor.warm) is actor:

@@ -25,7 +25,8 @@ IfBusy = Literal["queue", "reject", "interrupt", "rollback"]
 OnDisconnect = Literal["continue", "cancel"]
 Risk = Literal["read", "write", "dangerous"]
 
-ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+# `$` alone would let a final newline pass
+ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
 Id = Annotated[str, Meta(pattern=ID_PATTERN, min_length=1, max_length=64)]
 
 _ENDS: Final[tuple[State, ...]] = ("completed", "failed", "cancelled", "expired", "interrupted")

@@ -35,6 +35,7 @@ from pool.observer import Observers, TurnEndedNotice, TurnStartedNotice
 from pool.outcome import recorded
 from pool.sessions import Sessions
 from pool.store.base import AgentState, Lease, StateChange, Store
+from pool.text import writable
 from pool.turn import TurnError
 
 T = TypeVar("T")
@@ -136,13 +137,9 @@ class Turns:
                 f"{self._config.max_state_bytes}"
             )
 
-    async def pause(self, turn: LiveTurn, end: TurnEnd, state_format: str) -> None:
+    async def pause(self, turn: LiveTurn, change: StateChange | None) -> None:
         """The turn waits for humans and holds no actor meanwhile."""
         record = turn.record
-        change = None
-        if end.state is not None:
-            self.check_state(end.state)
-            change = StateChange(state_format, end.state)
         record.output = "".join(turn.texts)
         record.run_s += self.clock() - turn.started_at
         record.state = "waiting"
@@ -168,6 +165,9 @@ class Turns:
         """Make a turn end early. One that has an actor is cancelled there, and left behind if it
         does not end within the grace."""
         if not turn.stoppable:
+            if stop.forgotten and turn.phase == "running" and turn.stop and not turn.stop.error:
+                # a rollback while it is already stopping: what it says then is forgotten too
+                turn.stop = stop
             return
         turn.stop = stop
         if turn.phase == "running":
@@ -231,20 +231,22 @@ class Turns:
         if turn.phase != "running":
             return
         dispatcher = self._dispatchers[turn.record.agent]
-        dispatcher.released(turn, self.clock() - turn.started_at)
         stop = turn.stop
+        if stop is None:
+            # while it still holds its permit: whether the limit is in use counts
+            dispatcher.learn(end)
+        dispatcher.released(turn, self.clock() - turn.started_at)
         if stop is not None:
             await self.ending.end(turn, stop.state, error=stop.error)
         elif isinstance(end, Exception):
-            dispatcher.learn(end)
             await self.ending.end(turn, "failed", error=recorded(end))
-        elif end.status == "paused":
-            await self.pause(turn, end, state_format)
         else:
-            dispatcher.learn(None)
             change = self._change(end, state_format)
             if isinstance(change, AgentFailed):
                 await self.ending.end(turn, "failed", error=recorded(change))
+                return
+            if end.status == "paused":
+                await self.pause(turn, change)
                 return
             if end.output and not turn.texts:
                 self._say(turn, end.output)
@@ -264,6 +266,7 @@ class Turns:
 
     def _say(self, turn: LiveTurn, text: str) -> None:
         """An answer that was not streamed is one delta."""
+        text, _ = writable(text)
         turn.texts.append(text)
         turn.first_text_at = self.clock()
         turn.session.log.add(TextDelta(text), turn.record.id, turn.record.session_id)

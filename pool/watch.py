@@ -10,7 +10,7 @@ from pool.errors import Conflict, NotFound
 from pool.events import Cursor, Event
 from pool.live import LiveTurn, Stop
 from pool.reader import Reader
-from pool.records import Records, snapshot
+from pool.records import Records
 from pool.sessions import Sessions
 from pool.store.base import SessionKey
 from pool.turn import ANYONE, Principal, Turn
@@ -26,6 +26,16 @@ class Watch(Records):
     _loop: asyncio.AbstractEventLoop
     _sessions: Sessions
     _turns: Turns
+
+    async def turn(self, turn_id: str, *, principal: Principal = ANYONE) -> Turn:
+        """A turn as it is now (a copy, while it has not ended); `NotFound` if there is none."""
+        live = self._turns.live.get(turn_id)
+        if live is None or live.tenant != principal.tenant:
+            return await super().turn(turn_id, principal=principal)
+        if live.phase == "ending":
+            # how it ends is only certain when the store has it
+            await self._ended(live)
+        return live.snapshot()
 
     async def wait(
         self,
@@ -45,9 +55,11 @@ class Watch(Records):
             waiting = asyncio.ensure_future(self._ended(live, until_paused=until_paused))
             try:
                 await asyncio.wait([waiting], timeout=timeout_s)
+                if waiting.done():
+                    waiting.result()
             finally:
                 waiting.cancel()
-        return snapshot(live.record)
+        return live.snapshot()
 
     async def events(
         self,
@@ -102,7 +114,7 @@ class Watch(Records):
         await self._turns.approvals.decide(
             live, call_id, decision, by=principal, reason=reason, arguments=arguments
         )
-        return snapshot(live.record)
+        return live.snapshot()
 
     async def watch_turn(
         self,
@@ -121,7 +133,11 @@ class Watch(Records):
         reader = await self._reader(
             SessionKey(turn.tenant, turn.session_id), cursor, turn_id=turn_id, wake=wake
         )
-        await reader.look()
+        try:
+            await reader.look()
+        except BaseException:
+            reader.close()
+            raise
         return reader
 
     async def watch_session(
@@ -151,7 +167,13 @@ class Watch(Records):
             session = self._sessions.open(key, Cursor.parse(info.cursor))
         cursor = session.log.visible_end if after is None else after
         return Reader(
-            session, self.store, cursor, turn_id=turn_id, wake=wake, closed=self._sessions.settle
+            session,
+            self.store,
+            cursor,
+            turn_id=turn_id,
+            wake=wake,
+            wall=self._turns.wall,
+            closed=self._sessions.settle,
         )
 
     async def _ended(self, live: LiveTurn, *, until_paused: bool = True) -> None:
@@ -160,6 +182,10 @@ class Watch(Records):
                 return
             waiter = self._loop.create_future()
             live.waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            finally:
+                if waiter in live.waiters:
+                    live.waiters.remove(waiter)
         if live.failure is not None:
             raise live.failure

@@ -24,24 +24,24 @@ class PendingBody(Struct, kw_only=True, gc=False):
     expires_at: datetime
 
 
-class TurnBody(Struct, kw_only=True):
+class TurnBody(Struct):
     """A turn. `output` is what was said so far; `input` is left out of terminal events."""
 
     id: str
     session_id: str
     agent: str
     state: State
-    input: str | UnsetType = UNSET
     output: str
-    error: TurnError | UnsetType = UNSET
     usage: Usage
     pending: list[PendingBody]
     attempt: int
     queued_s: float
     run_s: float
     created_at: datetime
-    finished_at: datetime | UnsetType = UNSET
     metadata: dict[str, Any]
+    input: str | UnsetType = UNSET
+    error: TurnError | UnsetType = UNSET
+    finished_at: datetime | UnsetType = UNSET
     forgotten: bool | UnsetType = UNSET
     stop_reason: str | UnsetType = UNSET
 

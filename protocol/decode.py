@@ -18,7 +18,7 @@ T = TypeVar("T")
 # in the server's own calls: the encoder's limit must not be what finds out.
 MAX_DEPTH: Final = 64
 
-_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_is_id: Final = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _PATTERN: Final = re.compile(r"Expected `str` matching regex .*", re.DOTALL)
@@ -55,7 +55,7 @@ def query(kind: type[T], pairs: Mapping[str, str]) -> T:
 
 def identifier(text: str, field: str) -> str:
     """An id from a path; `InvalidRequest` if it is not made of 1 to 64 of `A-Za-z0-9_-`."""
-    if _ID.fullmatch(text) is None:
+    if _is_id(text) is None:
         raise InvalidRequest("an id is 1 to 64 letters, digits, _ or -", field=field)
     return text
 

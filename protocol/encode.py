@@ -46,24 +46,27 @@ def when(seconds: float) -> datetime:
 
 def turn_body(turn: Turn, *, with_input: bool = True) -> bodies.TurnBody:
     """The turn as callers see it; terminal events leave its input out."""
+    request = turn.request
+    ended = turn.finished_at
+    # by place, not by name: this is half of the time that a turn's answer takes
     return bodies.TurnBody(
-        id=turn.id,
-        session_id=turn.session_id,
-        agent=turn.agent,
-        state=turn.state,
-        input=turn.request.input if with_input else UNSET,
-        output=turn.output,
-        error=UNSET if turn.error is None else turn.error,
-        usage=turn.usage,
-        pending=[_pending(call) for call in turn.pending] if turn.pending else [],
-        attempt=turn.attempt,
-        queued_s=turn.queued_s,
-        run_s=turn.run_s,
-        created_at=_from_timestamp(turn.created_at, UTC),
-        finished_at=UNSET if turn.finished_at is None else _from_timestamp(turn.finished_at, UTC),
-        metadata=turn.request.metadata,
-        forgotten=True if turn.forgotten else UNSET,
-        stop_reason=UNSET if turn.stop_reason is None else turn.stop_reason,
+        turn.id,
+        turn.session_id,
+        turn.agent,
+        turn.state,
+        turn.output,
+        turn.usage,
+        [_pending(call) for call in turn.pending] if turn.pending else [],
+        turn.attempt,
+        turn.queued_s,
+        turn.run_s,
+        _from_timestamp(turn.created_at, UTC),
+        request.metadata,
+        request.input if with_input else UNSET,
+        UNSET if turn.error is None else turn.error,
+        UNSET if ended is None else _from_timestamp(ended, UTC),
+        True if turn.forgotten else UNSET,
+        UNSET if turn.stop_reason is None else turn.stop_reason,
     )
 
 

@@ -59,12 +59,10 @@ class Router:
         entry = node.methods.get(method)
         if entry is None:
             raise MethodNotAllowed(sorted(node.methods))
-        if not values:
-            return entry, {}
-        return entry, {
-            name: identifier(unquote(value) if "%" in value else value, name)
-            for name, value in zip(entry.names, values, strict=True)
-        }
+        params: dict[str, str] = {}
+        for name, value in zip(entry.names, values, strict=True):
+            params[name] = identifier(unquote(value) if "%" in value else value, name)
+        return entry, params
 
     def _add(self, route: Route) -> None:
         node = self._root

@@ -110,6 +110,12 @@ class Server:
         host = self.config.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections clients have open, WebSockets among them."""
+        listener = self._runner and self._runner.server
+        return len(listener.connections) if listener else 0
+
     async def drain(self, deadline_s: float) -> None:
         """Take no more turns, let those that run end within `deadline_s`, then close."""
         self.draining = True

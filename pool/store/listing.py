@@ -42,7 +42,7 @@ class Listing:
         return len(self._names) - self._holes
 
     def add(self, number: int, name: str) -> None:
-        """Put a name at the end. Its number must be larger than any before, and never comes again."""
+        """Put a name at the end. Its number is larger than any before, and never comes again."""
         self._numbers.append(number)
         self._names.append(name)
 

@@ -26,6 +26,7 @@ from pool.store.listing import place_of
 from pool.store.memory_limits import MemoryLimits
 from pool.store.memory_session import SessionRecord, TurnEntry, lease_lost
 from pool.store.memory_sessions import EVENT_BYTES, TURN_BYTES, Sessions
+from pool.store.memory_sweep import Sweep
 from pool.turn import Message, SessionInfo, Turn
 
 # How many sessions a tick looks at: a few milliseconds, if all of them come to rest.
@@ -37,8 +38,8 @@ _new = tuple.__new__
 class MemoryStore:
     """A `Store` in memory. No call suspends.
 
-    `clock` gives seconds since the epoch. `lease_ttl_s`: after so long without a write by its holder
-    a session may be claimed by another (None: never, which is right when only one pool uses it).
+    `clock` gives seconds since the epoch. `lease_ttl_s`: after so long without a write by its
+    holder a session may be claimed by another (None: never, right while only one pool uses it).
     """
 
     durable = False
@@ -55,6 +56,7 @@ class MemoryStore:
         self._clock = clock
         self._lease_ttl_s = inf if lease_ttl_s is None else lease_ttl_s
         self._sessions = Sessions(self.limits)
+        self._sweep = Sweep(self._sessions)
         self._live = self._sessions.live
         self._version = 0
         self._max_bytes = self.limits.max_bytes
@@ -80,14 +82,14 @@ class MemoryStore:
 
     def sweep(self, now: float, budget: int) -> int:
         """The same at a given time, looking at `budget` sessions; returns how many came to rest."""
-        return self._sessions.sweep(now, budget)
+        return self._sweep.run(now, budget)
 
     # --- the life of a turn
 
     async def accept(
         self, turn: Turn, *, owner: str, key: str | None = None, reject_busy: bool = False
     ) -> Accepted:
-        """See `Store.accept`. `StoreUnavailable` if the store is full and nothing can be dropped."""
+        """See `Store.accept`. `StoreUnavailable` if the store is full and nobody is idle."""
         now = self._clock()
         sessions = self._sessions
         name = _new(SessionKey, (turn.tenant, turn.session_id))
@@ -133,7 +135,7 @@ class MemoryStore:
         turn: Turn | None = None,
         state: StateChange | None = None,
     ) -> None:
-        """See `Store.append`. `Internal` if the events are not dense, `Conflict` if the turn ended."""
+        """See `Store.append`. `Internal` if events are not dense, `Conflict` if the turn ended."""
         session = self._held(lease)
         if turn is None and state is not None:
             raise Internal("a checkpoint belongs to a turn; give the store that turn with it")

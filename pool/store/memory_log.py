@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from math import inf
 
 from msgspec import Struct
 
@@ -67,12 +68,13 @@ class EventLog(Struct, eq=False):
     def restore(self, events: Iterable[Event]) -> None:
         """Take back events that were here once, and stamp them with the places they had."""
         self.events = list(events)
-        ends = [first for _, first in self.epochs[1:]] + [self.seq + 1]
-        for (epoch, first), end in zip(self.epochs, ends, strict=True):
-            for seq in range(max(first, self.base + 1), end):
-                event = self.events[seq - self.base - 1]
-                event.epoch = epoch
-                event.seq = seq
+        following = iter(self.epochs)
+        epoch, (later, until) = 0, next(following, (0, inf))
+        for seq, event in enumerate(self.events, self.base + 1):
+            while seq >= until:
+                epoch, (later, until) = later, next(following, (0, inf))
+            event.epoch = epoch
+            event.seq = seq
 
     def before(self, turn_id: str, seq: int) -> Cursor:
         """The cursor before a turn's first event, which is not before a place.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
-from math import inf
 from typing import Final
 
 from pool.errors import StoreUnavailable
-from pool.store import rest
 from pool.store.base import Page, SessionKey
 from pool.store.listing import Listing, place_of
 from pool.store.memory_limits import MemoryLimits
 from pool.store.memory_session import SessionRecord
+from pool.store.rest import Packer, Unpackable
 from pool.turn import SessionInfo
 
 # About how many bytes these take, besides what is said in them.
@@ -41,11 +40,9 @@ class Sessions:
         self.dead_letters: dict[str, None] = {}
         # about how many bytes all take
         self.size = 0
-        self._listings: dict[str, Listing] = {}
+        self.packer = Packer(limits)
+        self.listings: dict[str, Listing] = {}
         self._number = 0
-        # where the rounds of `sweep` are
-        self._to_rest: Iterator[SessionKey] = iter(())
-        self._to_age: Iterator[str] = iter(())
 
     def __len__(self) -> int:
         return len(self.live) + len(self.resting)
@@ -64,7 +61,7 @@ class Sessions:
             name = f"{key[0]}/{key[1]}"
             if name not in self.resting:
                 return None
-            record = self._wake(name)
+            record = self.wake(name)
         if record.expires_at <= now:
             self.forget(record)
             return None
@@ -73,7 +70,7 @@ class Sessions:
     def find_turn(self, turn_id: str, now: float) -> SessionRecord | None:
         """The session that has this turn."""
         name = self.index.get(turn_id)
-        return None if name is None else self.find(_key(name), now)
+        return None if name is None else self.find(key_of(name), now)
 
     def make(self, key: SessionKey, now: float, keep: SessionRecord | None = None) -> SessionRecord:
         """A new session; `StoreUnavailable` if there is no room. `keep` is not dropped for it."""
@@ -86,9 +83,9 @@ class Sessions:
         self._number = number = self._number + 1
         tenant, session_id = key
         name = f"{tenant}/{session_id}"
-        listing = self._listings.get(tenant)
+        listing = self.listings.get(tenant)
         if listing is None:
-            listing = self._listings[tenant] = Listing()
+            listing = self.listings[tenant] = Listing()
         listing.add(number, name)
         record = SessionRecord(
             key, name, number, now, now, now + limits.session_ttl_s, size=SESSION_BYTES
@@ -120,10 +117,10 @@ class Sessions:
         del self.live[record.key]
         self.size -= record.size
         self.forget_turns(record.turns)
-        listing = self._listings[record.key[0]]
+        listing = self.listings[record.key[0]]
         listing.drop(record.number)
         if not listing:
-            del self._listings[record.key[0]]
+            del self.listings[record.key[0]]
 
     def forget_turns(self, turn_ids: Iterable[str]) -> None:
         """Turns that can no longer be found."""
@@ -136,7 +133,7 @@ class Sessions:
         found = (
             turn_id
             for turn_id in reversed(self.dead_letters)
-            if tenant is None or _key(self.index[turn_id]).tenant == tenant
+            if tenant is None or key_of(self.index[turn_id]).tenant == tenant
         )
         return list(islice(found, limit))
 
@@ -148,19 +145,19 @@ class Sessions:
         if record is not None:
             return record.info if record.expires_at > now else None
         packed = self.resting.get(f"{key[0]}/{key[1]}")
-        if packed is None or rest.label(packed).expires_at <= now:
+        if packed is None or self.packer.label(packed).expires_at <= now:
             return None
-        return rest.info(packed, key[1])
+        return self.packer.info(packed, key[1])
 
     def page(self, tenant: str, after: str | None, limit: int, now: float) -> Page[SessionInfo]:
         """A tenant's sessions, in the order of their making."""
         number = place_of(after)
-        listing = self._listings.get(tenant, Listing())
+        listing = self.listings.get(tenant, Listing())
         found: list[tuple[int, SessionInfo]] = []
         while len(found) <= limit and (listed := listing.after(number, limit + 1)):
             number = listed[-1][0]
             for each, name in listed:
-                info = self.info(_key(name), now)
+                info = self.info(key_of(name), now)
                 if info is not None:
                     found.append((each, info))
         more = len(found) > limit
@@ -194,7 +191,7 @@ class Sessions:
         count = min(DROP_TOGETHER, 1 + len(self.resting) // 8)
         names = list(islice(self.resting, count))
         for name in names:
-            self.forget(self._wake(name))
+            self.forget(self.wake(name))
         if names:
             return True
         # what is idle comes to rest soon: it is enough to look at the first of those in use
@@ -206,41 +203,15 @@ class Sessions:
 
     # --- rest
 
-    def sweep(self, now: float, budget: int) -> int:
-        """Bring idle sessions to rest, drop what has outlived its time. Looks at `budget` of each.
-
-        Returns how many were brought to rest.
-        """
-        self._age(now, budget)
-        return self._rest(now, budget)
-
-    def _rest(self, now: float, budget: int) -> int:
-        idle_since = now - self.limits.rest_after_s
-        rested = 0
-        for key in self._next_to_rest(budget):
-            record = self.live.get(key)
-            if record is None or record.unfinished or record.restless:
-                continue
-            if record.updated_at <= idle_since:
-                rested += self._put_to_rest(record)
-        return rested
-
-    def _next_to_rest(self, budget: int) -> list[SessionKey]:
-        keys = list(islice(self._to_rest, budget))
-        if not keys:
-            self._to_rest = iter(list(self.live))
-            keys = list(islice(self._to_rest, budget))
-        return keys
-
-    def _put_to_rest(self, record: SessionRecord) -> bool:
-        limits = self.limits
-        if record.created_at <= record.updated_at - limits.events_ttl_s:
-            record.drop_events(record.updated_at - limits.events_ttl_s)
-        until = record.updated_at + limits.events_ttl_s if record.log.events else inf
+    def rest(self, record: SessionRecord) -> bool:
+        """Pack an idle session; False if it cannot be packed."""
+        oldest = record.updated_at - self.limits.events_ttl_s
+        if record.created_at < oldest:
+            record.drop_events(oldest)
         try:
-            packed = rest.pack(record, events_until=until)
-        except rest.Unpackable:
-            # a tool's own object, say: it stays as it is until it expires
+            packed = self.packer.pack(record)
+        except Unpackable:
+            # it stays as it is until it expires or is dropped
             record.restless = True
             return False
         del self.live[record.key]
@@ -248,64 +219,27 @@ class Sessions:
         self.size += _resting_size(packed, record) - record.size
         return True
 
-    def _wake(self, name: str) -> SessionRecord:
+    def repack(self, name: str, events_before: float) -> None:
+        """Drop old events of a session at rest, in its place: it has not been used."""
+        before = self.resting[name]
+        record = self.packer.unpack(before, key_of(name), name)
+        record.drop_events(events_before)
+        after = self.resting[name] = self.packer.pack(record)
+        self.size += len(after) - len(before)
+
+    def wake(self, name: str) -> SessionRecord:
+        """Unpack a session at rest: it is in use from now on."""
         packed = self.resting.pop(name)
-        record = rest.unpack(packed, _key(name), name)
+        record = self.packer.unpack(packed, key_of(name), name)
         record.size = SESSION_BYTES + 2 * len(packed) + TURN_BYTES * len(record.turns)
         record.size += EVENT_BYTES * len(record.log.events)
         self.live[record.key] = record
         self.size += record.size - _resting_size(packed, record)
         return record
 
-    def _age(self, now: float, budget: int) -> None:
-        for name in self._next_to_age(budget):
-            packed = self.resting.get(name)
-            if packed is None:
-                record = self.live.get(_key(name))
-                if record is not None:
-                    self._age_live(record, now)
-                continue
-            label = rest.label(packed)
-            if label.expires_at <= now:
-                self.forget(self._wake(name))
-            elif label.events_until <= now:
-                self._age_resting(name, now)
 
-    def _age_live(self, record: SessionRecord, now: float) -> None:
-        if record.expires_at <= now:
-            self.forget(record)
-        elif record.created_at <= now - self.limits.events_ttl_s:
-            self.grow(record, -EVENT_BYTES * record.drop_events(now - self.limits.events_ttl_s))
-
-    def _age_resting(self, name: str, now: float) -> None:
-        # replaced in its place: it has not been used
-        before = self.resting[name]
-        record = rest.unpack(before, _key(name), name)
-        record.drop_events(now - self.limits.events_ttl_s)
-        until = now + self.limits.events_ttl_s if record.log.events else inf
-        after = self.resting[name] = rest.pack(record, events_until=until)
-        self.size += len(after) - len(before)
-
-    def _next_to_age(self, budget: int) -> list[str]:
-        names = list(islice(self._to_age, budget))
-        if not names:
-            self._to_age = self._walk()
-            names = list(islice(self._to_age, budget))
-        return names
-
-    def _walk(self) -> Iterator[str]:
-        """The names of all sessions, while they come and go."""
-        for tenant in list(self._listings):
-            number = 0
-            while (listing := self._listings.get(tenant)) and (
-                listed := listing.after(number, 100)
-            ):
-                number = listed[-1][0]
-                for _, name in listed:
-                    yield name
-
-
-def _key(name: str) -> SessionKey:
+def key_of(name: str) -> SessionKey:
+    """The key of a session that is called `<tenant>/<id>`."""
     tenant, _, session_id = name.rpartition("/")
     return SessionKey(tenant, session_id)
 

@@ -33,7 +33,7 @@ from pool.events import (
 from pool.turn import Turn
 
 # What happened (a place in `_KINDS`), in which turn (the place of its record, or the id of one
-# whose record is gone), when (None: an event without a time), and the fields of its kind.
+# whose record is gone), when (see `_when`), and the fields of its kind.
 # Deltas: kind, turn, text (None: the turn's whole output), lengths.
 EventRow = list[Any]
 
@@ -116,8 +116,9 @@ def _pack_deltas(
 
 def _pack_event(event: Event, turns: Mapping[str, Turn], places: Mapping[str, int]) -> EventRow:
     kind = type(event)
-    row = [_PLACES[kind], places.get(event.turn_id, event.turn_id), event.at or None]
-    if not (isinstance(event, TurnEnded) and event.turn is turns.get(event.turn_id)):
+    turn = turns.get(event.turn_id)
+    row = [_PLACES[kind], places.get(event.turn_id, event.turn_id), _when(event.at, turn)]
+    if not (isinstance(event, TurnEnded) and event.turn is turn):
         row += [getattr(event, name) for name in _FIELDS[kind]]
     return row
 
@@ -127,10 +128,25 @@ def _unpack_row(kind: type[Event], row: EventRow, turn: Turn | None) -> Iterator
         text = turn.output if turn is not None and row[2] is None else row[2]
         yield from _unpack_deltas(kind, text, row[3])
     elif issubclass(kind, TurnEnded) and turn is not None and len(row) == 3:
-        yield kind(turn=turn, at=row[2] or 0.0)
+        yield kind(turn=turn, at=_at(row[2], turn))
     else:
         named = dict(zip(_FIELDS[kind], row[3:], strict=True))
-        yield convert({"type": kind.type, "at": row[2] or 0.0, **named}, kind)
+        yield convert({"type": kind.type, "at": _at(row[2], turn), **named}, kind)
+
+
+def _when(at: float, turn: Turn | None) -> float | bool | None:
+    """None: an event without a time. False: the turn's beginning. True: its end."""
+    if not at:
+        return None
+    if turn is not None and at in (turn.created_at, turn.finished_at):
+        return at == turn.finished_at
+    return at
+
+
+def _at(when: float | bool | None, turn: Turn | None) -> float:
+    if isinstance(when, bool) and turn is not None:
+        when = turn.finished_at if when else turn.created_at
+    return when or 0.0
 
 
 def _unpack_deltas(kind: type[_Delta], text: str, lengths: Sequence[int]) -> Iterator[Event]:

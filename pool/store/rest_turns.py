@@ -10,6 +10,7 @@ from msgspec import Struct, convert
 from pool.store.base import SessionKey
 from pool.store.memory_session import TurnEntry
 from pool.store.memory_transcript import Entry
+from pool.store.rest_words import Word, Words
 from pool.turn import (
     IfBusy,
     Message,
@@ -57,8 +58,8 @@ class TurnRow(Struct, array_like=True):
     """One turn. Words of a fixed set are their places in it."""
 
     id: str
-    user: str
-    agent: str
+    user: Word
+    agent: Word
     # True: the same as the agent that answered
     asked_agent: str | bool | None
     input: str
@@ -85,15 +86,15 @@ class TurnRow(Struct, array_like=True):
 EntryRow = int | tuple[str, list[tuple[bool, str, float]]]
 
 
-def pack_turn(entry: TurnEntry) -> TurnRow:
+def pack_turn(entry: TurnEntry, words: Words) -> TurnRow:
     """An ended turn as a row."""
     turn = entry.turn
     request = turn.request
     usage = turn.usage
     return TurnRow(
         turn.id,
-        turn.user,
-        turn.agent,
+        words.write(turn.user),
+        words.write(turn.agent),
         True if request.agent == turn.agent else request.agent,
         request.input,
         turn.output,
@@ -114,11 +115,12 @@ def pack_turn(entry: TurnEntry) -> TurnRow:
     )
 
 
-def unpack_turn(row: TurnRow, key: SessionKey) -> TurnEntry:
+def unpack_turn(row: TurnRow, key: SessionKey, words: Words) -> TurnEntry:
     """The turn of a row."""
+    agent = words.read(row.agent)
     request = TurnRequest(
         input=row.input,
-        agent=row.agent if isinstance(row.asked_agent, bool) else row.asked_agent,
+        agent=agent if isinstance(row.asked_agent, bool) else row.asked_agent,
         deadline_s=row.deadline_s,
         priority=_PRIORITIES[row.priority],
         if_busy=_IF_BUSY[row.if_busy],
@@ -129,9 +131,9 @@ def unpack_turn(row: TurnRow, key: SessionKey) -> TurnEntry:
     turn = Turn(
         id=row.id,
         tenant=key.tenant,
-        user=row.user,
+        user=words.read(row.user),
         session_id=key.id,
-        agent=row.agent,
+        agent=agent,
         request=request,
         state=_STATES[row.state],
         output=row.output,

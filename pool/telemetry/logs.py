@@ -164,9 +164,10 @@ def _turn_line(notice: TurnEndedNotice, level: Level) -> TurnLine:
         notice.request_id,
         turn.tenant,
         turn.attempt,
-        int(turn.queued_s * 1e6) / 1e6,
-        int(turn.run_s * 1e6) / 1e6,
-        int(first_s * 1e6) / 1e6 if first_s is not None else None,
+        # to the microsecond, at a third of the cost of round()
+        int(turn.queued_s * 1e6 + 0.5) / 1e6,
+        int(turn.run_s * 1e6 + 0.5) / 1e6,
+        int(first_s * 1e6 + 0.5) / 1e6 if first_s is not None else None,
         usage.input_tokens,
         usage.output_tokens,
         usage.tool_calls,

@@ -68,7 +68,9 @@ class Bridge(logging.Handler):
             text = self._text(record)
         except (TypeError, ValueError):
             text = f"{record.msg} (its arguments do not fit)"
-        logger.log(record.levelno, text, exc_info=record.exc_info)
+        # structlog knows no levels between those that have a name
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        logger.log(level, text, exc_info=record.exc_info)
 
     def _text(self, record: logging.LogRecord) -> str:
         if not self._quote and record.name.partition(".")[0] in _QUOTING:

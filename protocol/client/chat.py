@@ -236,7 +236,7 @@ class Chat:
             await link.close()
 
     def _receive(self, frame: ServerFrame, patience: Patience) -> None:
-        if frame.type == "event" and frame.event is not None:
+        if frame.type == "event":
             event = events.decode(frame.event)
             if self._ledger.event(event):
                 patience.reset()

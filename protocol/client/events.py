@@ -170,8 +170,8 @@ def decode(data: bytes | msgspec.Raw) -> ClientEvent:
 
 def _unknown(data: bytes | msgspec.Raw, error: ValidationError) -> UnknownEvent:
     fields = _fields.decode(data) if bytes(data).lstrip().startswith(b"{") else {}
-    place = fields.get("id")
-    if fields.get("type") in _KNOWN or not isinstance(place, str):
+    kind, place = fields.get("type"), fields.get("id")
+    if not isinstance(kind, str) or kind in _KNOWN or not isinstance(place, str):
         raise ProtocolViolation(f"an event is not as the protocol says: {error}")
     return UnknownEvent(
         id=place,

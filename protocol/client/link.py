@@ -29,7 +29,7 @@ class ServerFrame(Struct, frozen=True):
 
     type: str
     ref: int | None = None
-    event: Raw | None = None
+    event: Raw = Raw()
     turn: ClientTurn | None = None
     cursor: str | None = None
     session_id: str | None = None

@@ -7,13 +7,14 @@ thread: a turn runs to its end or to an approval, and goes on from the cursor of
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from secrets import token_urlsafe
 from typing import Final
 
 import click
 
-from protocol.client import Client, ConnectionLost, ProblemError
+from protocol.client import Client, ClientError, ConnectionLost, ProblemError
 from protocol.client.events import ApprovalRequested
 from protocol.command.screen import Screen
 from protocol.command.talk import Abandoned, Talk
@@ -38,12 +39,14 @@ def chat(url: str, session: str | None, agent: str | None) -> int:
         except ConnectionLost:
             screen.note(f"no server answers at {url}: start one with `actorpool serve`")
             return 1
-        except ProblemError as problem:
-            screen.note(problem.detail)
+        except ClientError as error:
+            screen.note(str(error))
             return 1
-        except Abandoned:
+        except (Abandoned, KeyboardInterrupt):
             return _EXIT_ABANDONED
         finally:
+            # whoever pressed Ctrl-C once too often is leaving already
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             runner.run(client.__aexit__(None, None, None))
     return 0
 

@@ -17,10 +17,11 @@ import gc
 from collections.abc import Callable
 from typing import Final
 
-# Allocations between two young collections: under 1 ms each, and some ten turns' worth.
-YOUNG: Final = 20_000
-# Young collections between two of the middle generation.
-MIDDLE: Final = 20
+# Allocations between two young collections (Python's default is 700).
+YOUNG: Final = 5_000
+# Young collections between two of the middle generation, which so walks at most 50,000 objects:
+# some milliseconds. With four times as many it is what makes the worst answers late.
+MIDDLE: Final = 10
 # Of the old one: never by count.
 OLD: Final = 1_000_000
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
-from protocol.client import Client, ClientEvent, ProblemError
+from protocol.client import Client, ClientError, ClientEvent
 from protocol.client.events import (
     ApprovalRequested,
     HistoryLost,
@@ -119,7 +119,9 @@ class Talk:
         self._interrupts += 1
         if self._interrupts > 1 and task is not None:
             task.cancel()
-        elif self._turn_id:
+            return
+        self._screen.note("cancelling; Ctrl-C again leaves")
+        if self._turn_id:
             self._cancel()
 
     def _cancel(self) -> None:
@@ -128,5 +130,5 @@ class Talk:
     async def _request_cancel(self, turn_id: str) -> None:
         try:
             await self._client.cancel(turn_id)
-        except ProblemError as problem:
-            self._screen.note(f"cannot cancel: {problem.detail}")
+        except ClientError as error:
+            self._screen.note(f"cannot cancel: {error}")

@@ -54,12 +54,14 @@ class Reply:
     def raw(self, request_id: str, *, keep_alive: bool, version: Version = (1, 1)) -> bytes:
         """All of it as bytes."""
         head = _head(self.status, self.headers, request_id, keep_alive, version)
-        if self.body:
-            size = len(self.body)
-            head += f"Content-Type: {self.content_type}\r\nContent-Length: {size}\r\n"
-        elif self.status != 204:
-            head += "Content-Length: 0\r\n"
-        return (head + "\r\n").encode() + self.body
+        body = self.body
+        if body:
+            head += f"Content-Type: {self.content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        elif self.status == 204:
+            head += "\r\n"
+        else:
+            head += "Content-Length: 0\r\n\r\n"
+        return head.encode() + body
 
     async def prepare(self, request: Request) -> None:
         """Write all of it. Called by aiohttp."""
@@ -148,13 +150,12 @@ def problem(
 def _head(
     status: int, headers: Headers, request_id: str, keep_alive: bool, version: Version
 ) -> str:
-    head = (
-        f"{_STATUS_LINES[status]}Date: {rfc822_formatted_time()}\r\nX-Request-ID: {request_id}\r\n"
-    )
+    more = ""
     for name, value in headers:
-        head += f"{name}: {value}\r\n"
+        more += f"{name}: {value}\r\n"
     if not keep_alive:
-        head += "Connection: close\r\n"
+        more += "Connection: close\r\n"
     elif version < (1, 1):
-        head += "Connection: keep-alive\r\n"
-    return head
+        more += "Connection: keep-alive\r\n"
+    date = rfc822_formatted_time()
+    return f"{_STATUS_LINES[status]}Date: {date}\r\nX-Request-ID: {request_id}\r\n{more}"

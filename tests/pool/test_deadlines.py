@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from pool.deadlines import Deadlines
 
 
@@ -58,3 +60,14 @@ async def test_closing_expires_nothing_more() -> None:
     deadlines.close()
     await asyncio.sleep(5)
     assert expired == []
+
+
+@pytest.mark.real_time
+async def test_a_deadline_that_has_passed_expires_at_once() -> None:
+    """On uvloop too, whose timers in the past are of another kind."""
+    loop, expired = asyncio.get_running_loop(), asyncio.Event()
+    deadlines: Deadlines[Item] = Deadlines(lambda item: expired.set())
+    deadlines.add(Item(loop.time() - 1.0))
+    deadlines.add(Item(loop.time() - 2.0))
+    await expired.wait()
+    deadlines.close()

@@ -85,7 +85,7 @@ def test_what_is_no_json_is_refused(data: bytes) -> None:
 
 
 def test_nesting_has_a_limit() -> None:
-    """What is nested as deep as allowed passes, one level more does not; brackets in text are text."""
+    """As deep as allowed passes, one level more does not; brackets in text are text."""
     assert decode.body(DECODER, _nested(decode.MAX_DEPTH - 2)).metadata
     with pytest.raises(InvalidRequest, match="nested"):
         decode.body(DECODER, _nested(decode.MAX_DEPTH - 1))

@@ -19,6 +19,7 @@ HEAD = {"id": "7-3", "turn_id": "t1", "session_id": "s1"}
 
 
 def a_turn(**more: Any) -> Turn:
+    """A queued turn, with some fields otherwise."""
     fields: dict[str, Any] = {
         "id": "t1",
         "tenant": "secret-tenant",

@@ -41,7 +41,12 @@ def test_an_error_keeps_what_is_for_callers() -> None:
     """Detail, turn, retry and the exact time to wait go over the wire."""
     error = errors.Overloaded("full", retry_after_s=2.5, turn_id="t")
     said = problem_of(error, request_id="r")
-    assert (said.status, said.code, said.detail, said.retryable) == (503, "overloaded", "full", True)
+    assert (said.status, said.code, said.detail, said.retryable) == (
+        503,
+        "overloaded",
+        "full",
+        True,
+    )
     assert (said.turn_id, said.retry_after_s, said.request_id) == ("t", 2.5, "r")
 
 

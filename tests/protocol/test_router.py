@@ -6,6 +6,7 @@ import pytest
 
 from pool.errors import InvalidRequest, NotFound
 from protocol.problems import MethodNotAllowed
+from protocol.route import Route
 from protocol.router import Router
 from protocol.routes import ROUTES
 
@@ -13,7 +14,7 @@ ROUTER = Router(ROUTES)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-def test_every_route_is_found(route: object) -> None:
+def test_every_route_is_found(route: Route) -> None:
     """Each with the ids that its path holds."""
     path = route.path.replace("{", "x-").replace("}", "")
     entry, params = ROUTER.find(route.method, path)
@@ -22,7 +23,8 @@ def test_every_route_is_found(route: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/", "/v1", "/v1/", "/v1/turns", "/v1/turns/a/", "/v1/turns/a/events/x", "/x", "//"]
+    "path",
+    ["", "/", "/v1", "/v1/", "/v1/turns", "/v1/turns/a/", "/v1/turns/a/events/x", "/x", "//"],
 )
 def test_an_unknown_path_is_not_found(path: str) -> None:
     """A part too many, too few or an empty one is another path."""
@@ -37,7 +39,9 @@ def test_an_unknown_method_names_the_known_ones() -> None:
     assert caught.value.allow == ("DELETE", "GET")
 
 
-@pytest.mark.parametrize("part", ["..%2f", "{}", ":", "*", "%00", "%0a", "a%0d", "a" * 10_000, "é", ""])
+@pytest.mark.parametrize(
+    "part", ["..%2f", "{}", ":", "*", "%00", "%0a", "a%0d", "a" * 10_000, "é", ""]
+)
 def test_a_malformed_id_is_refused(part: str) -> None:
     """It is 400 and not 404: the id can never exist."""
     with pytest.raises(InvalidRequest):

@@ -137,22 +137,24 @@ class Callers:
             if failed.turn_id is None:
                 raise
             self._accepted(asked, failed.turn_id)
+        except asyncio.CancelledError:
+            if asked.fate == "open":
+                asked.fate = "left"
+            raise
         finally:
             asked.trying -= 1
-            if asked.fate == "open" and not asked.trying:
-                asked.fate = "left"
         if drained and before != "accepted" and asked.fate == "accepted" and asked.trying == 0:
             self._check_drained(asked)
 
     def _check_drained(self, asked: Asked) -> None:
-        if asked.at > (self._witness.drained_at or 0.0):
+        if asked.at is not None and asked.at > (self._witness.drained_at or 0.0):
             self._witness.wrong(16, f"{asked} was accepted in a drain")
 
     async def _ask(
         self, manner: Manner, asked: Asked, request: TurnRequest, key: str | None
     ) -> None:
         principal = principal_of(asked.key.tenant)
-        if not asked.at:
+        if asked.at is None:
             asked.at = asyncio.get_running_loop().time()
         options: dict[str, Any] = {
             "session": asked.key.id,
@@ -314,7 +316,8 @@ class Callers:
     async def _decide(self, turn_id: str, call_id: str, tenant: str) -> bool:
         principal = principal_of(tenant)
         if self._random.random() < 0.2:
-            self._witness.asked_by(turn_id).given_up = True
+            if turn_id in self._witness.live:
+                self._witness.asked_by(turn_id).given_up = True
             await self._pool.cancel(turn_id, principal=principal)
             return False
         try:

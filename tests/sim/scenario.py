@@ -66,8 +66,7 @@ class _Simulation:
         self.memory = MemoryStore(clock=self._wall)
         store: Store = self.memory
         if scenario.suspends:
-            store = YieldingStore(self.memory, random)
-        # one with virtual sleeps would not be told apart from one that hangs
+            store = YieldingStore(self.memory, seed=random.randrange(2**32))
         self.pool = AgentPool(
             {name: self._spec(name) for name in NESTS},
             config=self.config,

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
@@ -54,9 +54,21 @@ class Command:
         self.process.stdin.write(text.encode())
         self.process.stdin.flush()
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
+
+    def insist(self, number: signal.Signals) -> int:
+        """Its exit code, once it has ended of a signal that is sent again and again.
+
+        The handler of a signal that follows closely on another may run with the next one only.
+        """
+        due = monotonic() + PATIENCE_S
+        while self.process.poll() is None and monotonic() < due:
+            self.send(number)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.05)
+        return self.ended()
 
     def ended(self) -> int:
         """Its exit code, once it has ended by itself."""
@@ -78,7 +90,7 @@ def command(
     *arguments: str, directory: Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[Command]:
     """The command, started in `directory`; killed if it still runs when the block ends."""
-    log = directory / "stderr.txt"
+    log = directory / f"{arguments[0]}.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(
             _line(arguments),

@@ -1,9 +1,9 @@
-"""A real server with a real pool on a free port of this machine, and a client that speaks plain bytes."""
+"""A real server with a real pool on a free port of this machine, and clients for it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import ClientResponse, ClientSession
 
 from pool import AgentPool, PoolConfig
+from pool.store.base import Store
 from protocol.config import ServerConfig
 from protocol.server import Server
 
@@ -43,6 +44,14 @@ class Peer:
             await response.read()
             return response
 
+    async def turn_id(self, session: str, key: str, text: str, **more: Any) -> str:
+        """The id of the turn that was submitted with an idempotency key."""
+        headers = {"Idempotency-Key": key, "Prefer": "respond-async"}
+        body = {"input": text, **more}
+        response = await self.post(f"/v1/sessions/{session}/turns", body, headers=headers)
+        found: str = (await response.json())["id"]
+        return found
+
     async def raw(self, *parts: bytes) -> bytes:
         """Send bytes as they are; everything that comes back until the server closes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
@@ -63,13 +72,14 @@ async def serving(
     *,
     config: ServerConfig | None = None,
     pool: PoolConfig | None = None,
+    store: Store | None = None,
     **options: Any,
 ) -> AsyncIterator[Peer]:
     """A server of `agents` until the block is left."""
     config = msgspec.structs.replace(config or ServerConfig(), port=0)
     # a test that ends does not wait for turns
     engine_config = msgspec.structs.replace(pool or PoolConfig(), close_deadline_s=0)
-    async with AgentPool(agents, config=engine_config) as engine:
+    async with AgentPool(agents, config=engine_config, store=store) as engine:
         server = Server(engine, config=config, random=Random(1), **options)
         await server.start()
         try:
@@ -77,6 +87,12 @@ async def serving(
                 yield Peer(server, http)
         finally:
             await server.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let others run until something is so that nobody tells of."""
+    while not condition():  # noqa: ASYNC110 - nobody tells, as said
+        await asyncio.sleep(0)
 
 
 def blocks(text: str) -> list[dict[str, str]]:

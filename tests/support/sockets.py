@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import msgspec
@@ -122,7 +123,7 @@ async def connected(peer: Peer, *, url: str | None = None, **options: Any) -> As
 def frame(
     opcode: int, payload: bytes, *, fin: bool = True, bits: int = 0, size: int | None = None
 ) -> bytes:
-    """A masked client frame; `bits` are the reserved ones, `size` a length other than the payload's."""
+    """A masked client frame; `bits` are the reserved ones, `size` another length than it has."""
     length = len(payload) if size is None else size
     head = bytes([(0x80 if fin else 0) | bits | opcode])
     if length < 126:
@@ -158,6 +159,12 @@ class Wire:
         if size > 125:
             size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
         return head[0] & 0x0F, await self.reader.readexactly(size)
+
+    def stop_reading(self) -> None:
+        """Take nothing more from the network, and let the kernel keep little of it."""
+        raw = self.writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        cast(asyncio.Transport, self.writer.transport).pause_reading()
 
     async def close_code(self) -> int:
         """The code with which the server closes; 1006 if it does without one."""

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class WrappedStore:
-    """A store that does what the wrapped one does; a subclass says what happens around each call."""
+    """Does what the wrapped store does; a subclass says what happens around each call."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -140,8 +140,8 @@ class YieldingStore(WrappedStore):
 class FailingStore(WrappedStore):
     """Raises `StoreUnavailable` where told to, until told otherwise.
 
-    `fail(name)` fails every call of a method, `fail(name, times=2)` the next two; `lose(name)` makes
-    the next call take effect and lose its answer. `calls` holds the names of all calls, in order.
+    `fail(name)` fails every call of a method, `fail(name, times=2)` the next two; `lose(name)` lets
+    the next call take effect and loses its answer. `calls` has the names of all calls, in order.
     """
 
     def __init__(self, store: Store) -> None:

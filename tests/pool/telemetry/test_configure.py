@@ -40,6 +40,7 @@ async def agent(text):
         logging.getLogger("aiohttp.server").error("from %s", text)
         logging.getLogger("theirs").warning("hello %s", "world")
         logging.getLogger("theirs").info("does not fit %d", "x")
+        logging.getLogger("theirs").log(25, "between levels")
     log.warning("an object", thing=object())
     raise ValueError(text)
 
@@ -110,6 +111,7 @@ def test_messages_of_libraries_that_quote_are_cut() -> None:
     lines = json_lines("info")
     assert "from %s" in lines
     assert "hello world" in lines
+    assert lines["between levels"]["level"] == "info"
 
 
 def test_what_nobody_caught_is_logged() -> None:

@@ -108,7 +108,7 @@ def test_a_turn_is_one_line() -> None:
         "request_id": "r1",
         "tenant": "acme",
         "attempt": 1,
-        "queued_s": 0.031234,
+        "queued_s": 0.031235,
         "run_s": 0.97,
         "first_token_s": 0.25,
         "input_tokens": 10,

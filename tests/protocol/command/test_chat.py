@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from aiohttp import web
 
 from tests.protocol.command.test_serve import server
 from tests.support.process import PATIENCE_S, ROOT, command, completed
@@ -31,11 +33,37 @@ class Terminal:
     def wait_for(self, pattern: str) -> None:
         """Return once the pattern was shown; what came before it counts no more."""
         due = monotonic() + PATIENCE_S
-        while (found := re.search(pattern, self.shown)) is None:
-            ready, _, _ = select.select([self._master], [], [], max(0.0, due - monotonic()))
-            assert ready, f"no {pattern!r} in {self.shown!r}"
-            self.shown += os.read(self._master, 65_536).decode()
-        self.shown = self.shown[found.end() :]
+        while not self._found(pattern):
+            assert self._read(due - monotonic()), f"no {pattern!r} in {self.shown!r}"
+
+    def interrupt_until(self, pattern: str) -> None:
+        """Press Ctrl-C at a prompt until the pattern is shown.
+
+        A signal between the showing of a prompt and the reading of the line goes unnoticed until
+        the next one; nobody but a test is so quick.
+        """
+        due = monotonic() + PATIENCE_S
+        while not self._found(pattern):
+            assert monotonic() < due, f"no {pattern!r} in {self.shown!r}"
+            self.type("\x03")
+            while self._read(0.1):
+                pass
+
+    def _found(self, pattern: str) -> bool:
+        found = re.search(pattern, self.shown)
+        self.shown = self.shown[found.end() :] if found else self.shown
+        return found is not None
+
+    def _read(self, timeout_s: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], max(0.0, timeout_s))
+        if ready:
+            try:
+                self.shown += os.read(self._master, 65_536).decode()
+            except OSError:
+                # how the master learns that nobody is at the terminal any more
+                self.shown += "(left)"
+                return False
+        return bool(ready)
 
     def type(self, keys: str) -> None:
         """Press keys; \\x03 is Ctrl-C, \\x04 Ctrl-D."""
@@ -118,7 +146,7 @@ def test_ctrl_c_cancels_the_answer_and_leaves_at_the_prompt(tmp_path: Path) -> N
         (tmp_path / "open").touch()
         chat.type("again\n")
         chat.wait_for(r"begun and done\s+> ")
-        chat.type("\x03")
+        chat.interrupt_until(r"\(left\)")
         assert chat.process.wait(PATIENCE_S) == 0
 
 
@@ -136,8 +164,7 @@ def test_ctrl_c_instead_of_a_decision_cancels_the_turn(tmp_path: Path) -> None:
         chat.wait_for("> ")
         chat.type("announce tea\n")
         chat.wait_for("allow\\? y/n ")
-        chat.type("\x03")
-        chat.wait_for(r"\[cancelled\]\s+> ")
+        chat.interrupt_until(r"\[cancelled\]\s+> ")
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
@@ -151,7 +178,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
         chat.type("go\n")
         chat.wait_for("begun")
         chat.type("\x03")
-        chat.wait_for(r"\^C")
+        chat.wait_for("Ctrl-C again leaves")
         chat.type("\x03")
         assert chat.process.wait(PATIENCE_S) == 130
 
@@ -164,7 +191,7 @@ def test_a_signal_cancels_like_ctrl_c(tmp_path: Path) -> None:
     ):
         chat.write("go\n")
         chat.wait_for("begun")
-        chat.signal(signal.SIGINT)
+        chat.send(signal.SIGINT)
         chat.wait_for(r"\[cancelled\]\n")
 
 
@@ -189,6 +216,38 @@ def test_an_agent_that_is_not_there_is_told(tmp_path: Path) -> None:
     ):
         chat.write("hello\n")
         chat.wait_for("no agent ecko; there is: echo")
+
+
+async def nothing(_: web.Request) -> web.Response:
+    """What some other server might answer."""
+    return web.Response(text="welcome")
+
+
+@pytest.mark.real_time
+async def test_a_server_of_another_kind_is_told(tmp_path: Path) -> None:
+    """What answers and does not speak the protocol is named, with exit code 1 and no traceback."""
+    app = web.Application()
+    app.router.add_get("/{path:.*}", nothing)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        arguments = ("chat", "--url", f"http://127.0.0.1:{site.port}")
+        done = await asyncio.to_thread(completed, *arguments, directory=tmp_path)
+    finally:
+        await runner.cleanup()
+    assert done.returncode == 1
+    assert done.stdout.startswith("[")
+    assert done.stderr == ""
+
+
+def test_an_address_that_is_none_is_told(tmp_path: Path) -> None:
+    """A URL must be one."""
+    done = completed("chat", "--url", "nowhere", directory=tmp_path)
+    assert done.returncode == 1
+    assert "nowhere" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_no_server_is_told(tmp_path: Path) -> None:

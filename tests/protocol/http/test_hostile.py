@@ -1,4 +1,4 @@
-"""Requests that are meant to hurt: refused with a 4xx, within limits, and nothing of them comes back."""
+"""Requests that are meant to hurt: refused with a 4xx, within limits, and never reflected."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ async def test_a_slow_head_is_closed_at_its_deadline() -> None:
 async def test_a_head_in_time_in_pieces_is_answered() -> None:
     """The deadline is for the whole head, and over when it is there."""
     async with serving(config=ServerConfig(header_timeout_s=5)) as peer:
-        answer = await peer.raw(b"GET /health HT", b"TP/1.1\r\nHost: x\r\n", b"Connection: close\r\n\r\n")
+        answer = await peer.raw(
+            b"GET /health HT", b"TP/1.1\r\nHost: x\r\n", b"Connection: close\r\n\r\n"
+        )
         assert answer.startswith(b"HTTP/1.1 200 ")
 
 
@@ -344,7 +346,12 @@ async def test_a_large_body_is_asked_for() -> None:
 async def test_an_unknown_query_parameter_is_400() -> None:
     """On routes with parameters and without."""
     async with serving() as peer:
-        for place in ("/health?x=1", "/v1/sessions?x=1", "/v1/turns/t?wait_s=1&x=1", "/v1/agents?x"):
+        for place in (
+            "/health?x=1",
+            "/v1/sessions?x=1",
+            "/v1/turns/t?wait_s=1&x=1",
+            "/v1/agents?x",
+        ):
             response = await peer.get(place)
             assert response.status == 400
         twice = await peer.get("/v1/sessions?limit=1&limit=2")

@@ -8,7 +8,7 @@ import pytest
 
 from pool import AgentSpec, PoolConfig
 from pool.turn import Principal
-from tests.support.serving import echo, serving
+from tests.support.serving import echo, serving, until
 from tests.support.serving_agents import Held
 
 pytestmark = pytest.mark.real_time
@@ -99,8 +99,7 @@ async def test_a_draining_server_is_alive_and_not_ready() -> None:
         await peer.post("/v1/sessions/s1/turns", {"input": "x"}, headers=headers)
         await held.running.wait()
         draining = asyncio.ensure_future(peer.server.drain(10))
-        while not peer.pool.draining:
-            await asyncio.sleep(0)
+        await until(lambda: peer.pool.draining)
         response = await peer.get("/ready")
         body = await response.json()
         assert (response.status, body["ready"]) == (503, False)
@@ -120,8 +119,9 @@ async def test_an_agent_that_cannot_open_makes_the_server_unready() -> None:
 
     pool = PoolConfig(backoff_first_s=0.001, restarts_max=1)
     async with serving({"a": AgentSpec(agent=Broken)}, pool=pool) as peer:
-        while (response := await peer.get("/ready")).status == 200:
-            await asyncio.sleep(0.01)
+        response = await peer.get("/ready")
+        while response.status == 200:
+            response = await peer.get("/ready")
         check = (await response.json())["checks"]["agent:a"]
         assert check["ok"] is False
         assert "no key" not in check["detail"]

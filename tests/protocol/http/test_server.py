@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 
 import pytest
 import structlog
 from aiohttp import ClientError, web
 
+from pool import PoolConfig
 from protocol.config import ServerConfig
 from protocol.http.request import Request
 from protocol.server import Server
-from tests.support.serving import echo, events, serving, types
+from tests.support.serving import echo, events, serving, types, until
 from tests.support.serving_agents import Held
 
 pytestmark = pytest.mark.real_time
@@ -80,9 +82,32 @@ async def test_connections_have_a_limit() -> None:
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b'"code":"overloaded"' in answer
         assert b"\r\nRetry-After: " in answer
-        await peer.http.connector.close()
-        while not (await peer.raw(b"GET /health HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 "):
-            await asyncio.sleep(0.01)
+        await peer.http.close()
+        await until(lambda: not peer.server.open_connections)
+        answer = await peer.raw(b"GET /health HTTP/1.0\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_client_that_does_not_take_its_answer_is_cut_off() -> None:
+    """A large answer does not hold a connection for ever."""
+
+    async def wordy(text: str) -> str:
+        return "x" * 40_000_000
+
+    config, pool = ServerConfig(slow_reader_s=0.1), PoolConfig(max_output_bytes=2**26)
+    async with serving(wordy, config=config, pool=pool) as peer:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", peer.server.port))
+        try:
+            sock.sendall(
+                b"POST /v1/sessions/s1/turns HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n"
+                b'{"input":"x"}'
+            )
+            await until(lambda: peer.server.open_connections)
+            await until(lambda: not peer.server.open_connections)
+        finally:
+            sock.close()
 
 
 async def test_a_connection_is_kept_for_the_next_request() -> None:
@@ -116,11 +141,9 @@ async def test_a_drain_lets_running_turns_end() -> None:
                 "/v1/sessions/s2/turns", {"input": "y"}, headers={"Accept": "text/event-stream"}
             )
         )
-        while not peer.server.bells:
-            await asyncio.sleep(0)
+        await until(lambda: peer.server.bells)
         draining = asyncio.ensure_future(peer.server.drain(20))
-        while not peer.pool.draining:
-            await asyncio.sleep(0)
+        await until(lambda: peer.pool.draining)
         refused = await peer.post(TURNS, {"input": "z"})
         assert refused.status == 503
         held.release.set()
@@ -159,3 +182,43 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
         with pytest.raises(OSError, match="address"):
             await other.start()
         await other.close()
+
+
+async def test_a_websocket_is_opened_by_ticket() -> None:
+    """The handshake goes through the same dispatch: request id, problems, tickets."""
+    async with serving() as peer:
+        issued = await peer.post("/v1/ws/tickets")
+        ticket = (await issued.json())["ticket"]
+        assert issued.status == 201
+        url = peer.server.url + "/v1/ws"
+        async with peer.http.ws_connect(url, protocols=["actorpool.v1"]) as ws:
+            assert ws.get_extra_info("peername") is not None
+            await ws.send_json({"type": "hello", "ticket": ticket})
+            assert (await ws.receive_json())["type"] == "welcome"
+
+
+async def test_a_wrong_handshake_is_a_problem() -> None:
+    """Before the upgrade: no subprotocol is 400, a page of a strange origin 403."""
+    async with serving() as peer:
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
+        key = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        response = await peer.get("/v1/ws", headers=upgrade | key)
+        assert (response.status, response.content_type) == (400, "application/problem+json")
+        strange = {"Origin": "https://evil.example", "Sec-WebSocket-Protocol": "actorpool.v1"}
+        response = await peer.get("/v1/ws", headers=upgrade | key | strange)
+        assert (response.status, response.content_type) == (403, "application/problem+json")
+        assert "evil" not in await response.text()
+
+
+async def test_a_drain_says_goodbye_to_websockets() -> None:
+    """At once, and then the socket is closed as going away."""
+    async with serving() as peer:
+        url = peer.server.url + "/v1/ws"
+        async with peer.http.ws_connect(url, protocols=["actorpool.v1"]) as ws:
+            await ws.send_json({"type": "hello"})
+            assert (await ws.receive_json())["type"] == "welcome"
+            draining = asyncio.ensure_future(peer.server.drain(1))
+            assert (await ws.receive_json())["type"] == "goodbye"
+            await ws.receive()
+            assert ws.close_code == 1001
+            await draining

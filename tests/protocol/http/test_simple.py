@@ -29,14 +29,10 @@ async def test_invoke_answers_with_the_response() -> None:
 async def test_invoke_lists_the_tools_that_were_called() -> None:
     """By the last attempt; a call that waits for a human makes it 202."""
     async with serving(asking()) as peer:
-        paused = await peer.post("/agent/invoke", {"message": "x", "thread_id": "s1"})
-        assert (paused.status, (await paused.json())["tool_calls"]) == (202, [])
-        (turn_id,) = peer.pool._turns.live
-        await peer.post(f"/v1/turns/{turn_id}/approvals/c1", {"decision": "approve"})
-        await peer.get(f"/v1/turns/{turn_id}?wait_s=10")
         key = {"Idempotency-Key": "k"}
         paused = await peer.post("/agent/invoke", {"message": "x", "thread_id": "s2"}, headers=key)
-        (turn_id,) = peer.pool._turns.live
+        assert (paused.status, (await paused.json())["tool_calls"]) == (202, [])
+        turn_id = await peer.turn_id("s2", "k", "x")
         await peer.post(f"/v1/turns/{turn_id}/approvals/c1", {"decision": "approve"})
         await peer.get(f"/v1/turns/{turn_id}?wait_s=10")
         again = await peer.post("/agent/invoke", {"message": "x", "thread_id": "s2"}, headers=key)

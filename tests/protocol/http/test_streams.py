@@ -7,10 +7,17 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
+from aiohttp import ClientPayloadError
 
 from pool import PoolConfig
+from pool.agent import Context
+from pool.errors import StoreUnavailable
+from pool.events import Cursor, ReasoningDelta
+from pool.store.base import EventPage, SessionKey
+from pool.store.memory import MemoryStore
 from protocol.config import ServerConfig
-from tests.support.serving import Peer, blocks, echo, events, serving, types
+from tests.support.serving import Peer, blocks, echo, events, serving, types, until
 from tests.support.serving_agents import Stepped
 
 pytestmark = pytest.mark.real_time
@@ -20,7 +27,8 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 async def _ended(peer: Peer, text: str = "hi") -> str:
-    return (await (await peer.post(TURNS, {"input": text})).json())["id"]
+    found: str = (await (await peer.post(TURNS, {"input": text})).json())["id"]
+    return found
 
 
 async def test_a_turns_events_can_be_read_again() -> None:
@@ -146,27 +154,33 @@ async def test_a_reader_that_takes_nothing_is_cut_off_and_delays_nobody() -> Non
 
     config = ServerConfig(slow_reader_s=0.2, sse_high_water_bytes=64 * 1024)
     agents = {"echo": echo, "talkative": talkative}
-    async with serving(agents, config=config, pool=PoolConfig(max_output_bytes=2**26)) as peer:
-        body = {"input": "x", "agent": "talkative"}
-        accepted = await peer.post(TURNS, body, headers=ASYNC)
-        turn_id = (await accepted.json())["id"]
-        sock = socket.create_connection(("127.0.0.1", peer.server.port))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        try:
-            request = f"GET /v1/turns/{turn_id}/events HTTP/1.1\r\nHost: x\r\n\r\n"
-            sock.sendall(request.encode())
-            while not peer.server.bells:
-                await asyncio.sleep(0)
-            other = await peer.post("/v1/sessions/s2/turns", {"input": "hi"})
-            assert other.status == 200
-            ended = await (await peer.get(f"/v1/turns/{turn_id}?wait_s=20")).json()
-            assert ended["state"] == "completed"
-            while peer.server.bells:
-                await asyncio.sleep(0.01)
-        finally:
-            sock.close()
-        again = await peer.get(f"/v1/turns/{turn_id}/events")
-        assert types(events(await again.text()))[-1] == "turn.completed"
+    pool = PoolConfig(max_output_bytes=2**26)
+    with structlog.testing.capture_logs() as logs:
+        async with serving(agents, config=config, pool=pool) as peer:
+            await _ignore(peer)
+    assert "slow reader cut off" in [entry["event"] for entry in logs]
+
+
+async def _ignore(peer: Peer) -> None:
+    """Read nothing of a talkative turn's stream while others are served."""
+    body = {"input": "x", "agent": "talkative"}
+    accepted = await peer.post(TURNS, body, headers=ASYNC)
+    turn_id = (await accepted.json())["id"]
+    sock = socket.create_connection(("127.0.0.1", peer.server.port))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    try:
+        request = f"GET /v1/turns/{turn_id}/events HTTP/1.1\r\nHost: x\r\n\r\n"
+        sock.sendall(request.encode())
+        await until(lambda: peer.server.bells)
+        other = await peer.post("/v1/sessions/s2/turns", {"input": "hi"})
+        assert other.status == 200
+        ended = await (await peer.get(f"/v1/turns/{turn_id}?wait_s=20")).json()
+        assert ended["state"] == "completed"
+        await until(lambda: not peer.server.bells)
+    finally:
+        sock.close()
+    again = await peer.get(f"/v1/turns/{turn_id}/events")
+    assert types(events(await again.text()))[-1] == "turn.completed"
 
 
 async def test_a_stream_ends_when_the_server_closes() -> None:
@@ -187,3 +201,50 @@ async def test_a_stream_over_http_1_0_ends_with_the_connection() -> None:
         head, _, body = (await peer.raw(request.encode())).partition(b"\r\n\r\n")
         assert b"Transfer-Encoding" not in head
         assert types(events(body.decode()))[-1] == "turn.completed"
+
+
+class Fading(MemoryStore):
+    """A store that answers `left` more questions about events, and then none."""
+
+    left = 1_000_000
+
+    async def events(self, key: SessionKey, after: Cursor, limit: int) -> EventPage:
+        """The events, while it answers."""
+        self.left -= 1
+        if self.left < 0:
+            raise StoreUnavailable("the store does not answer", retry_after_s=2.0)
+        return await super().events(key, after, limit)
+
+
+async def test_a_store_that_fails_before_a_stream_begins_is_503() -> None:
+    """A problem like any other: nothing has been sent yet."""
+    store = Fading()
+    async with serving(store=store) as peer:
+        turn_id = await _ended(peer)
+        store.left = 0
+        response = await peer.get(f"/v1/turns/{turn_id}/events")
+        assert (response.status, response.content_type) == (503, "application/problem+json")
+        assert int(response.headers["Retry-After"]) >= 2
+        assert (await response.json(content_type=None))["code"] == "store_unavailable"
+
+
+async def test_a_store_that_fails_later_breaks_the_stream_off() -> None:
+    """Too late for a problem: the reader sees a stream without an end, and resumes."""
+
+    async def thinking(text: str, ctx: Context) -> str:
+        for _ in range(3_000):
+            await ctx.emit(ReasoningDelta("x"))
+        return text
+
+    store = Fading()
+    async with serving(thinking, store=store) as peer:
+        turn_id = await _ended(peer)
+        place = f"/v1/turns/{turn_id}/events"
+        store.left = 2
+        with structlog.testing.capture_logs() as logs, pytest.raises(ClientPayloadError):
+            await peer.get(place)
+        assert [entry["event"] for entry in logs] == ["stream broken"]
+        store.left = 1_000_000
+        whole = events(await (await peer.get(place)).text())
+        assert len(whole) == 3_004
+        assert types(whole)[-1] == "turn.completed"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import pytest
 from aiohttp import ClientResponse
 
 from pool import AgentSpec, PoolConfig
-from tests.support.serving import Peer, echo, events, serving, types
+from tests.support.serving import Peer, echo, events, serving, types, until
 from tests.support.serving_agents import Held, asking, failing
 
 pytestmark = pytest.mark.real_time
@@ -19,10 +20,10 @@ STREAM = {"Accept": "text/event-stream"}
 ASYNC = {"Prefer": "respond-async"}
 
 
-async def problem(response: ClientResponse, status: int, code: str) -> dict[str, object]:
+async def problem(response: ClientResponse, status: int, code: str) -> dict[str, Any]:
     """Check that an answer is this problem, and whole; return it."""
     assert (response.status, response.content_type) == (status, "application/problem+json")
-    body: dict[str, object] = await response.json(content_type=None)
+    body: dict[str, Any] = await response.json(content_type=None)
     assert (body["status"], body["code"]) == (status, code)
     assert body["type"] == f"urn:actorpool:problem:{code}"
     assert body["request_id"] == response.headers["X-Request-ID"]
@@ -79,7 +80,9 @@ async def test_prefer_wait_answers_in_time_or_with_202() -> None:
     async with serving({"echo": echo, "held": held}) as peer:
         soon = await peer.post(TURNS, {"input": "hi"}, headers={"Prefer": "wait=30"})
         assert (soon.status, soon.headers["Preference-Applied"]) == (200, "wait=30")
-        late = await peer.post(TURNS, {"input": "hi", "agent": "held"}, headers={"Prefer": "wait=0"})
+        late = await peer.post(
+            TURNS, {"input": "hi", "agent": "held"}, headers={"Prefer": "wait=0"}
+        )
         assert (late.status, late.headers["Preference-Applied"]) == (202, "wait=0")
         assert (await late.json())["state"] != "completed"
 
@@ -107,9 +110,10 @@ async def test_a_cancelled_turn_is_an_answer() -> None:
     """200 with the turn and what it said so far."""
     held = Held()
     async with serving(held) as peer:
-        waiting = asyncio.ensure_future(peer.post(TURNS, {"input": "x"}))
+        key = {"Idempotency-Key": "k"}
+        waiting = asyncio.ensure_future(peer.post(TURNS, {"input": "x"}, headers=key))
         await held.running.wait()
-        (turn_id,) = peer.pool._turns.live
+        turn_id = await peer.turn_id("s1", "k", "x")
         cancelled = await peer.post(f"/v1/turns/{turn_id}/cancel")
         assert (cancelled.status, (await cancelled.json())["state"]) == (200, "cancelled")
         response = await waiting
@@ -205,9 +209,9 @@ async def test_a_turn_goes_on_when_its_caller_leaves(headers: dict[str, str]) ->
     """Unless it was asked to end then."""
     held = Held()
     async with serving(held) as peer:
-        await _leave(peer, held, {"input": "x"}, headers)
+        await _leave(peer, held, {"input": "x"}, headers | {"Idempotency-Key": "k"})
+        turn_id = await peer.turn_id("s1", "k", "x")
         held.release.set()
-        (turn_id,) = peer.pool._turns.live
         ended = await (await peer.get(f"/v1/turns/{turn_id}?wait_s=10")).json()
         assert ended["state"] == "completed"
         assert not held.cancelled.is_set()
@@ -238,15 +242,13 @@ async def test_only_the_submitter_takes_a_turn_along() -> None:
 
 async def _leave(peer: Peer, held: Held, body: object, headers: dict[str, str]) -> None:
     """Submit a turn and leave while it runs; returns when the server has noticed."""
-    before = len(peer.server._runner.server.connections)
+    before = peer.server.open_connections
     asked = asyncio.ensure_future(peer.post(TURNS, body, headers=headers))
     await held.running.wait()
-    while len(peer.server._runner.server.connections) <= before:
-        await asyncio.sleep(0)
+    await until(lambda: peer.server.open_connections > before)
     asked.cancel()
     await asyncio.wait([asked])
-    while len(peer.server._runner.server.connections) > before:
-        await asyncio.sleep(0)
+    await until(lambda: peer.server.open_connections == before)
 
 
 # --- approvals
@@ -260,7 +262,11 @@ async def test_a_turn_that_needs_an_approval_is_202_until_it_is_decided() -> Non
         assert (response.status, turn["state"]) == (202, "waiting")
         assert response.headers["Location"] == f"/v1/turns/{turn['id']}"
         (call,) = turn["pending"]
-        assert (call["call_id"], call["arguments"], call["risk"]) == ("c1", {"euro": 5}, "dangerous")
+        assert (call["call_id"], call["arguments"], call["risk"]) == (
+            "c1",
+            {"euro": 5},
+            "dangerous",
+        )
         place = f"/v1/turns/{turn['id']}/approvals/c1"
         swapped = {"decision": "approve", "arguments": {"euro": 500}}
         await problem(await peer.post(place, swapped), 409, "conflict")

@@ -10,7 +10,7 @@ from protocol.ws.config import WsConfig
 from tests.support.serving import serving
 from tests.support.sockets import connected, frame, talking, wired
 
-pytestmark = pytest.mark.real_time
+pytestmark = pytest.mark.real_time(10)
 
 HELLO = frame(0x1, b'{"type":"hello"}')
 
@@ -59,7 +59,7 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("frames", BAD.values(), ids=BAD.keys())
 async def test_what_is_no_command_is_closed_with_4400(frames):
-    """A frame that breaks the rules ends the connection with 4400, and nothing is logged as a defect."""
+    """A frame that breaks the rules ends the connection with 4400; no defect is logged."""
     with capture_logs() as logs:
         async with serving() as peer, wired(peer.server.port) as wire:
             await wire.send(HELLO, *frames)
@@ -71,10 +71,10 @@ async def test_what_is_no_command_is_closed_with_4400(frames):
 @pytest.mark.parametrize("frames", TOO_LARGE.values(), ids=TOO_LARGE.keys())
 async def test_what_is_too_large_is_closed_with_4413(frames):
     """A frame, or a message in fragments, over the limit ends the connection with 4413."""
-    async with serving(ws=WsConfig(max_frame_bytes=1_000)) as peer:
-        async with wired(peer.server.port) as wire:
-            await wire.send(HELLO, *frames)
-            assert await wire.close_code() == 4413
+    config = WsConfig(max_frame_bytes=1_000)
+    async with serving(ws=config) as peer, wired(peer.server.port) as wire:
+        await wire.send(HELLO, *frames)
+        assert await wire.close_code() == 4413
 
 
 async def test_a_sender_in_full_flow_still_learns_why():
@@ -97,11 +97,11 @@ async def test_a_sender_in_full_flow_still_learns_why():
 
 async def test_a_frame_of_the_largest_size_is_taken():
     """Exactly `max_frame_bytes` is not too large."""
-    async with serving(ws=WsConfig(max_frame_bytes=1_000)) as peer:
-        async with wired(peer.server.port) as wire:
-            await wire.send(HELLO, frame(0x1, b'{"type":"ping"}'.ljust(1_000)))
-            await wire.hear()
-            assert await wire.hear() == (0x1, b'{"type":"pong"}')
+    config = WsConfig(max_frame_bytes=1_000)
+    async with serving(ws=config) as peer, wired(peer.server.port) as wire:
+        await wire.send(HELLO, frame(0x1, b'{"type":"ping"}'.ljust(1_000)))
+        await wire.hear()
+        assert await wire.hear() == (0x1, b'{"type":"pong"}')
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from protocol.ws.commands import BadCommand, BadFrame, decode
 
 
 def frame(**fields):
+    """A command as a text frame."""
     return json.dumps(fields)
 
 
@@ -99,7 +100,7 @@ def test_a_command_with_a_mistake_is_refused_by_field(fields, field):
     [("a", "a"), (7, 7), (None, None), ([1], None), ("x" * 129, None), (True, None)],
 )
 def test_a_refusal_repeats_a_ref_that_can_be_repeated(ref, kept):
-    """The refusal of a command repeats its `ref` if that is a string or a number of usual length."""
+    """The refusal of a command repeats its `ref` if that is a string or a number, and short."""
     with pytest.raises(BadCommand) as caught:
         decode(frame(type="nonsense", ref=ref))
     assert caught.value.ref == kept

@@ -11,7 +11,7 @@ from protocol.ws.door import _same_host
 from tests.support.serving import serving
 from tests.support.sockets import connected, talking, wired
 
-pytestmark = pytest.mark.real_time
+pytestmark = pytest.mark.real_time(10)
 
 UPGRADE = {
     "Upgrade": "websocket",
