@@ -8,6 +8,7 @@ from contextvars import copy_context
 from random import Random
 
 from pool.agents.adapt import adapt
+from pool.clock import clock_of
 from pool.config import AgentSpec, PoolConfig
 from pool.dispatcher import Dispatcher
 from pool.limiter import Limiter
@@ -49,7 +50,7 @@ def add_dispatchers(
     random: Random,
 ) -> None:
     """Fill `dispatchers`, which `turns` knows already, with one for each agent."""
-    clock = asyncio.get_running_loop().time
+    clock = clock_of(asyncio.get_running_loop())
     context = copy_context()
     limits = limiters(specs, config)
     for name, spec in specs.items():

@@ -6,6 +6,9 @@ from pool.live import Stop
 from pool.turn import TurnError
 from pool.turns import Turns
 
+# What the store is given to take the last ends, in seconds, once nothing runs any more.
+_LAST_S = 0.5
+
 
 async def drain(turns: Turns, *, deadline_s: float, grace_s: float) -> None:
     """Wait up to `deadline_s` for all turns to end; interrupt the rest: `grace_s` to obey.
@@ -19,4 +22,4 @@ async def drain(turns: Turns, *, deadline_s: float, grace_s: float) -> None:
         turns.stop(turn, Stop("interrupted", error=error))
     if not await turns.emptied(grace_s):
         turns.abandon_all()
-    await turns.settled()
+    await turns.settled(_LAST_S)

@@ -111,6 +111,14 @@ class Ending:
         if released and session.lease is lease:
             session.lease = None
 
+    def give_up(self, turn: LiveTurn) -> None:
+        """The pool closes: whether the turn has ended is not known here any more."""
+        self._failed(
+            turn,
+            StoreUnavailable("the pool was closed before the store took the end of the turn"),
+        )
+        self._over(turn)
+
     def _failed(self, turn: LiveTurn, failure: PoolError) -> None:
         turn.failure = failure
         turn.session.log.drop_held()
@@ -119,5 +127,5 @@ class Ending:
             agent=turn.record.agent,
             turn_id=turn.record.id,
             error=failure.code,
-            remedy="another process may hold the session now; it decides how the turn ends",
+            remedy="see whether the store answers; another process may hold the session now",
         )

@@ -12,7 +12,7 @@ from math import inf
 
 from msgspec import Struct, field
 
-from pool.events import Cursor, Event
+from pool.events import START, Cursor, Event
 
 # How many stored events stay here for readers that are a little behind.
 KEEP = 1_024
@@ -36,6 +36,9 @@ class Log(Struct, eq=False):
     _held_from: float = inf
     _events: list[Event] = field(default_factory=list)
     _listeners: tuple[Callable[[], None], ...] = ()
+    # how often it went back, because the store had lost its end or all of it, and where to last
+    restarts: int = 0
+    restart: Cursor = START
 
     def __repr__(self) -> str:
         return f"<Log {self.end} [{len(self._events)} events, {len(self._listeners)} readers]>"
@@ -63,6 +66,9 @@ class Log(Struct, eq=False):
     def resume(self, end: Cursor) -> None:
         """Go on as the writer of a new epoch, after what the store has."""
         self.epoch = end.epoch
+        if end.seq < self.seq:
+            self.restarts += 1
+            self.restart = end
         if end.seq != self.seq:
             self.seq = end.seq
             self._events.clear()

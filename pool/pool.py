@@ -14,6 +14,7 @@ from uuid import uuid4
 from pool import scope
 from pool.assembly import add_dispatchers
 from pool.blame import Blame
+from pool.clock import clock_of
 from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
 from pool.drain import drain
@@ -33,6 +34,13 @@ from pool.telemetry.watchdog import Watchdog
 from pool.turn import ANYONE, Principal, Turn, TurnOptions, TurnRequest, request_of
 from pool.turns import Turns
 from pool.watch import Watch
+
+
+class _NotOpen:
+    """Stands for every part of a pool that has not been opened."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Conflict("this pool is not open; use it within `async with`, or await open() first")
 
 
 class AgentPool(Watch):
@@ -73,7 +81,9 @@ class AgentPool(Watch):
         self._opened = False
         self._tick_timer: asyncio.TimerHandle | None = None
         self._watchdog: Watchdog | None = None
-        self._intake: Intake
+        not_open: Any = _NotOpen()
+        self._loop = self._sessions = self._turns = not_open
+        self._intake: Intake = not_open
         self._tracking: scope.Tracking
 
     def __repr__(self) -> str:
@@ -97,7 +107,7 @@ class AgentPool(Watch):
             sessions=self._sessions,
             dispatchers=self._dispatchers,
             observers=self._observers,
-            clock=loop.time,
+            clock=clock_of(loop),
             wall=wall,
             random=self._random,
         )
@@ -130,17 +140,20 @@ class AgentPool(Watch):
 
     async def close(self, *, deadline_s: float | None = None) -> None:
         """Drain (by default for `close_deadline_s`), end the actors, let go of everything."""
-        if not self._opened or (self._intake.closed and self._tick_timer is None):
+        if self._tick_timer is None:
             return
         await self.drain(
             deadline_s=self.config.close_deadline_s if deadline_s is None else deadline_s
         )
-        if self._tick_timer is not None:
-            self._tick_timer.cancel()
-            self._tick_timer = None
+        if self._tick_timer is None:
+            # somebody else closes it as well, and was here first
+            return
+        self._tick_timer.cancel()
+        self._tick_timer = None
         self._turns.close()
         grace_s = self.config.cancel_grace_s
         await asyncio.gather(*(d.supervisor.close(grace_s) for d in self._dispatchers.values()))
+        await self._turns.give_up()
         if self._watchdog is not None:
             self._watchdog.stop()
         scope.untrack(self._loop, self._tracking)
@@ -176,7 +189,7 @@ class AgentPool(Watch):
 
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(self.config.tick_s, self._tick)
-        now = self._loop.time()
+        now = self._turns.clock()
         for dispatcher in self._dispatchers.values():
             dispatcher.tick(now)
         self.store.tick()
@@ -292,7 +305,7 @@ class AgentPool(Watch):
 
     def stats(self) -> PoolStats:
         """What the pool is like now."""
-        now = self._loop.time()
+        now = self._turns.clock()
         return PoolStats(
             name=self.name,
             draining=self.draining,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from pool.events import Cursor, Event, HistoryLost, TextDelta
+from pool.log import Log
 from pool.session import Session
 from pool.store.base import Store
 
@@ -74,6 +75,9 @@ class Reader:
         self._closed: Callable[[Session], None] | None = closed
         self._ahead: list[Event] = []
         self._exhausted = False
+        # of another epoch than the log's: whether the cursor is a place at all, the store knows
+        self._placed = after.epoch == session.log.epoch
+        self._restarts = session.log.restarts
         session.readers += 1
         session.log.listen(self._ring)
 
@@ -85,12 +89,17 @@ class Reader:
     @property
     def behind(self) -> int:
         """How many events lie between the cursor and the end of the log."""
-        return max(0, self._session.log.shown - self.cursor.seq)
+        log = self._session.log
+        if self._cut_off(log):
+            return max(1, log.shown - log.restart.seq)
+        return max(0, log.shown - self.cursor.seq)
 
     async def look(self) -> None:
         """Read on to the watched turn's next event, so that `ended` is true if there is none."""
-        while not self._ahead and not self._exhausted and self.behind:
+        while not self._ahead and not self._exhausted:
             self._ahead = await self.take()
+            if self.behind == 0:
+                return
 
     async def take(self, limit: int = 1_000) -> list[Event]:
         """What follows the cursor now, deltas joined; at most `limit` events before that."""
@@ -105,7 +114,11 @@ class Reader:
 
     async def wait(self) -> None:
         """Until there is something behind the cursor, or the watched turn has ended."""
-        while not self.ended and self.behind == 0:
+        while not self._ahead and not self.ended and self.behind == 0:
+            if self._turn_id is not None and self._turn_id not in self._session.turns:
+                # its end could not be stored, and so was never shown
+                self._exhausted = True
+                return
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -122,16 +135,25 @@ class Reader:
 
     async def _next(self, limit: int) -> Sequence[Event]:
         log = self._session.log
-        if log.covers(self.cursor):
-            events = log.after(self.cursor, limit)
-        else:
+        events: Sequence[Event] = ()
+        if self._cut_off(log):
+            again = log.after(log.restart, limit) if log.covers(log.restart) else ()
+            events = (self._lost(log.restart), *again)
+        elif not (self._placed and log.covers(self.cursor)):
             page = await self._store.events(self._session.key, self.cursor, limit)
             events = page.events
             if page.lost is not None:
                 events = (self._lost(page.lost), *events)
+        self._placed, self._restarts = True, log.restarts
+        if not events and log.covers(self.cursor):
+            events = log.after(self.cursor, limit)
         if events:
             self.cursor = events[-1].cursor
         return events
+
+    def _cut_off(self, log: Log) -> bool:
+        # The log went back to before the cursor: what was read there is not the session's any more.
+        return self._restarts != log.restarts and self.cursor.seq > log.restart.seq
 
     def _lost(self, end: Cursor) -> HistoryLost:
         return HistoryLost(

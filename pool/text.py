@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def writable(text: str) -> tuple[str, int]:
-    """The text and its size in bytes as UTF-8; lone surrogates, which UTF-8 cannot hold, become `?`."""
+    """The text and its size in bytes of UTF-8; lone surrogates, which that cannot hold, are `?`."""
     if text.isascii():
         return text, len(text)
     try:

@@ -322,10 +322,21 @@ class Turns:
         for turn in list(self.live.values()):
             self._abandon(turn)
 
-    async def settled(self) -> None:
-        """Wait for everything that was begun on behalf of turns."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    async def settled(self, timeout_s: float) -> None:
+        """Wait for everything that was begun on behalf of turns, at most so long."""
+        until = self.clock() + timeout_s
+        while self._tasks and self.clock() < until:
+            await asyncio.wait(self._tasks, timeout=until - self.clock())
+
+    async def give_up(self) -> None:
+        """Let go of turns whose ends the store has not taken, and tell who waits for them."""
+        for turn in list(self.live.values()):
+            self.ending.give_up(turn)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
 
     def close(self) -> None:
         """Expire nothing more."""

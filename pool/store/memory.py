@@ -9,25 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 from pool.errors import Conflict, DeadLetter, Internal, NotFound, SessionBusy
-from pool.events import START, Cursor, Event
+from pool.events import Cursor, Event
 from pool.store.base import (
     Accepted,
     AgentState,
-    EventPage,
     Lease,
-    Page,
     SessionKey,
     StateChange,
 )
-from pool.store.listing import place_of
 from pool.store.memory_limits import MemoryLimits
+from pool.store.memory_reads import MemoryReads
 from pool.store.memory_session import SessionRecord, TurnEntry, lease_lost
 from pool.store.memory_sessions import EVENT_BYTES, TURN_BYTES, Sessions
 from pool.store.memory_sweep import Sweep
-from pool.turn import Message, SessionInfo, Turn
+from pool.turn import SessionInfo, Turn
 
 # How many sessions a tick looks at: a few milliseconds, if all of them come to rest.
 TICK_BUDGET: Final = 500
@@ -35,7 +33,7 @@ TICK_BUDGET: Final = 500
 _new = tuple.__new__
 
 
-class MemoryStore:
+class MemoryStore(MemoryReads):
     """A `Store` in memory. No call suspends.
 
     `clock` gives seconds since the epoch. `lease_ttl_s`: after so long without a write by its
@@ -53,16 +51,15 @@ class MemoryStore:
         lease_ttl_s: float | None = None,
     ) -> None:
         self.limits = limits or MemoryLimits()
-        self._clock = clock
+        super().__init__(Sessions(self.limits), clock)
         self._lease_ttl_s = inf if lease_ttl_s is None else lease_ttl_s
-        self._sessions = Sessions(self.limits)
         self._sweep = Sweep(self._sessions)
         self._live = self._sessions.live
         self._version = 0
         self._max_bytes = self.limits.max_bytes
         self._session_ttl_s = self.limits.session_ttl_s
         self._max_turns = self.limits.max_turns_per_session
-        self._max_entries = self.limits.max_messages_per_session // 2
+        self._max_entries = self.limits.max_entries_per_session
 
     def __repr__(self) -> str:
         return f"<MemoryStore {self._sessions!r}>"
@@ -194,55 +191,11 @@ class MemoryStore:
         """See `Store.load`. Without a state yet: format "", no data, and the whole transcript."""
         return self._held(lease).transcript.state(agent, turn_id)
 
-    async def find_key(self, key: SessionKey, idempotency_key: str) -> tuple[Turn, bytes] | None:
-        """See `Store.find_key`. A key lives as long as its turn's record."""
-        session = self._find(key)
-        return None if session is None else session.used_key(idempotency_key)
-
-    # --- reading
-
-    async def turn(self, turn_id: str) -> Turn | None:
-        """See `Store.turn`."""
-        session = self._sessions.find_turn(turn_id, self._clock())
-        return None if session is None else session.turns[turn_id].turn
-
-    async def turns(self, key: SessionKey, after: str | None, limit: int) -> Page[Turn]:
-        """See `Store.turns`."""
-        session = self._find(key)
-        return _nothing(after) if session is None else session.page(after, limit)
-
-    async def events(self, key: SessionKey, after: Cursor, limit: int) -> EventPage:
-        """See `Store.events`. Of an unknown session everything but its beginning is lost."""
-        session = self._find(key)
-        if session is None:
-            return EventPage([], None if after == START else START)
-        return session.log.after(after, limit)
-
-    async def turn_start(self, turn_id: str) -> Cursor | None:
-        """See `Store.turn_start`. Of a turn without events yet: the end of the log."""
-        session = self._sessions.find_turn(turn_id, self._clock())
-        if session is None:
-            return None
-        return session.log.before(turn_id, session.turns[turn_id].after)
-
-    async def messages(self, key: SessionKey, after: str | None, limit: int) -> Page[Message]:
-        """See `Store.messages`."""
-        session = self._find(key)
-        return _nothing(after) if session is None else session.transcript.page(after, limit)
-
     # --- sessions
 
     async def create_session(self, key: SessionKey, info: SessionInfo) -> SessionInfo:
         """See `Store.create_session`. It is made now, whatever times `info` has."""
         return self._make(key, info).info
-
-    async def session(self, key: SessionKey) -> SessionInfo | None:
-        """See `Store.session`."""
-        return self._sessions.info(key, self._clock())
-
-    async def sessions(self, tenant: str, after: str | None, limit: int) -> Page[SessionInfo]:
-        """See `Store.sessions`."""
-        return self._sessions.page(tenant, after, limit, self._clock())
 
     async def delete_session(self, key: SessionKey) -> bool:
         """See `Store.delete_session`."""
@@ -266,19 +219,7 @@ class MemoryStore:
         fork.transcript.entries = entries
         return fork.info
 
-    # --- operation
-
-    async def dead_letters(self, tenant: str | None, limit: int) -> Sequence[Turn]:
-        """See `Store.dead_letters`."""
-        found = (
-            await self.turn(turn_id) for turn_id in self._sessions.dead_letters_of(tenant, limit)
-        )
-        return [turn async for turn in found if turn is not None]
-
     # --- steps
-
-    def _find(self, key: SessionKey) -> SessionRecord | None:
-        return self._sessions.find(key, self._clock())
 
     def _held(self, lease: Lease) -> SessionRecord:
         session = self._live.get(lease.key) or self._find(lease.key)
@@ -305,8 +246,3 @@ def _busy(session: SessionRecord) -> SessionBusy:
         f"session {session.key.id} has {session.unfinished} turns that have not ended; "
         "wait for them or cancel them, or let the new turn queue or interrupt (if_busy)"
     )
-
-
-def _nothing(after: str | None) -> Page[Any]:
-    place_of(after)
-    return Page([], None)

@@ -30,6 +30,11 @@ class MemoryLimits(Struct, frozen=True, kw_only=True):
     # approximately, as counted by the store
     max_bytes: int = 2**30
 
+    @property
+    def max_entries_per_session(self) -> int:
+        """How many turns' words that is: a turn says at most two messages."""
+        return max(1, self.max_messages_per_session // 2)
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

@@ -96,7 +96,7 @@ class Sessions:
 
     def bound(self, record: SessionRecord) -> None:
         """Drop what a session has too much of: old turns, the oldest of its transcript."""
-        record.transcript.trim(self.limits.max_messages_per_session // 2)
+        record.transcript.trim(self.limits.max_entries_per_session)
         surplus = len(record.turns) - self.limits.max_turns_per_session
         # an eighth at a time: dropping looks at the whole session
         if surplus <= self.limits.max_turns_per_session // 8:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Final
 
 import structlog
@@ -33,6 +34,7 @@ class Sender:
     """
 
     __slots__ = (
+        "_context",
         "_dirty",
         "_failed",
         "_flush_s",
@@ -62,6 +64,9 @@ class Sender:
         self._failed = failed
         self._passed = passed
         self._loop = asyncio.get_running_loop()
+        # A wake comes from within the turn that said something: what is started then is not that
+        # turn's, and must not end with it.
+        self._context = copy_context()
         self._subscriptions: dict[str, Subscription] = {}
         # sessions with something to send, in the order in which they got it
         self._dirty: dict[Subscription, None] = {}
@@ -134,13 +139,13 @@ class Sender:
     def _schedule(self) -> None:
         pause_s = self._next_at - self._loop.time()
         if pause_s > 0:
-            self._timer = self._loop.call_later(pause_s, self._start)
+            self._timer = self._loop.call_later(pause_s, self._start, context=self._context)
         else:
             self._start()
 
     def _start(self) -> None:
         self._timer = None
-        self._task = self._loop.create_task(self._flush())
+        self._task = self._loop.create_task(self._flush(), context=self._context)
 
     async def _flush(self) -> None:
         try:

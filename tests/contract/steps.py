@@ -72,7 +72,9 @@ async def commit(
     change: StateChange | None = None,
 ) -> bool:
     """End a turn with the events that a short one has, after whatever the log has."""
-    end = (await log_of(store, lease.key))[1]
+    info = await store.session(lease.key)
+    assert info is not None
+    end = Cursor.parse(info.cursor)
     finish(turn, state, output)
     events: list[Event] = [
         TurnQueued(at=turn.created_at),
@@ -104,7 +106,7 @@ async def answer(
 async def log_of(
     store: Store, key: SessionKey, after: Cursor = START, limit: int = 1_000
 ) -> tuple[list[Event], Cursor]:
-    """Everything in the log after a cursor, and its end, read page by page; nothing may be lost."""
+    """The log after a cursor, and its end, read page by page; nothing may be lost."""
     found: list[Event] = []
     while True:
         page = await store.events(key, after, limit)

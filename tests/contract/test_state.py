@@ -162,7 +162,11 @@ async def test_a_checkpoint_goes_with_its_turn(opening: Opening) -> None:
         for state, data in ends:
             turn, lease = await _paused(store, StateChange("f/1", b"middle"))
             await commit(store, lease, turn, state=state, change=StateChange("f/1", b"end"))
-            assert (await _load(store)).data == data
+            following = make_turn()
+            _, lease = await accept(store, following)
+            for turn_id in (turn.id, following.id):
+                assert (await store.load(lease, "helper", turn_id)).data == data
+            await commit(store, lease, following, state="failed")
 
 
 async def test_a_checkpoint_survives_its_owner(opening: Opening) -> None:

@@ -96,7 +96,7 @@ class Callers:
     def _script(self, agent: str) -> str:
         words = self._random.choices(PLAIN_STEPS, k=self._random.randrange(4))
         odd = [word for word in self._odd if word != "ask" or self._nests[agent]]
-        if odd and self._random.random() < 0.4:
+        for _ in range(self._random.choices((0, 1, 2), (60, 30, 10))[0] if odd else 0):
             words.insert(self._random.randrange(len(words) + 1), self._random.choice(odd))
         return " ".join(words) or "nap"
 

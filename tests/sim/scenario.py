@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import Literal
 
 from structlog.testing import capture_logs
 
@@ -16,6 +17,7 @@ from pool.store.memory import MemoryStore
 from pool.turn import Turn, TurnRequest
 from tests.sim.agents import ScriptedAgent, human_decides
 from tests.sim.callers import ODD_STEPS, Callers
+from tests.sim.slow import SlowStore
 from tests.support.audit import LONG_S, Witness, audit, principal_of, report
 from tests.support.loop import SeededLoop
 from tests.support.stores import YieldingStore
@@ -32,13 +34,12 @@ EXPECTED_LOGS = {"agent failed", "turn is a dead letter", "agent does not end"}
 class Scenario:
     """What a simulation is made of; the seed decides the rest.
 
-    `calls`: how many calls there are. `suspends`: whether the store suspends. `drains`: whether the
-    pool is drained in the middle. `odd`: the agents' odd steps. `open_fails`: how often an agent
-    does not open, 0 to 1.
+    `calls`: how many calls there are. `store`: how it answers. `drains`: whether the pool is drained
+    in the middle. `odd`: the agents' odd steps. `open_fails`: how often an agent does not open, 0 to 1.
     """
 
     calls: int = 24
-    suspends: bool = False
+    store: Literal["at once", "suspends", "slow"] = "at once"
     drains: bool = False
     resizes: bool = True
     odd: tuple[str, ...] = ODD_STEPS
@@ -65,8 +66,10 @@ class _Simulation:
         self.config = self._config()
         self.memory = MemoryStore(clock=self._wall)
         store: Store = self.memory
-        if scenario.suspends:
+        if scenario.store == "suspends":
             store = YieldingStore(self.memory, seed=random.randrange(2**32))
+        elif scenario.store == "slow":
+            store = SlowStore(self.memory, seed=random.randrange(2**32))
         self.pool = AgentPool(
             {name: self._spec(name) for name in NESTS},
             config=self.config,
@@ -183,7 +186,7 @@ class _Simulation:
         # at times at which nothing else happens
         while not self.done:
             await asyncio.sleep(self.random.uniform(0.01, 0.6))
-            self.witness.look(steady=True)
+            self.witness.look(steady=self.scenario.store != "slow")
 
     async def _operator(self) -> None:
         drain_at = self.random.uniform(0.0, 4.0)

@@ -262,15 +262,19 @@ async def test_a_chat_waits_for_a_server_that_is_away():
 
 async def test_a_server_that_stays_away_ends_the_chat():
     """After the time to try, everything that waits is told, and the iteration raises."""
-    async with serving() as peer, proxied(peer.server.port) as proxy:
-        async with Client(proxy.url, retry_for_s=0.3) as client, client.chat() as chat:
-            proxy.refuse()
-            with pytest.raises(ConnectionLost):
-                await chat.send("s", "x")
-            with pytest.raises(ConnectionLost):
-                await anext(chat)
-            with pytest.raises(ConnectionLost):
-                await chat.send("s", "x")
+    async with (
+        serving() as peer,
+        proxied(peer.server.port) as proxy,
+        Client(proxy.url, retry_for_s=0.3) as client,
+        client.chat() as chat,
+    ):
+        proxy.refuse()
+        with pytest.raises(ConnectionLost):
+            await chat.send("s", "x")
+        with pytest.raises(ConnectionLost):
+            await anext(chat)
+        with pytest.raises(ConnectionLost):
+            await chat.send("s", "x")
 
 
 async def test_a_server_that_is_not_there_is_told_at_the_beginning():
@@ -349,19 +353,22 @@ async def test_the_key_of_the_client_is_that_of_its_chat(strict):
 
 async def test_a_final_close_ends_the_iteration_with_its_code(strict):
     """When the server closes for good, whoever waits is told why."""
-    async with serving() as peer:
-        async with Client(peer.server.url, api_key="sesame") as client, client.chat() as chat:
-            await chat.send("s", "hi")
-            await to_end(chat)
-            waiting = asyncio.ensure_future(anext(chat))
-            await asyncio.wait([waiting], timeout=0.01)
-            peer.server.connections.revoke(Principal("acme", "ann"))
-            with pytest.raises(ClosedByServer) as caught:
-                await waiting
-            assert caught.value.code == 4401
-            assert "withdrawn" in caught.value.reason
-            with pytest.raises(ClosedByServer):
-                await chat.cancel("t")
+    async with (
+        serving() as peer,
+        Client(peer.server.url, api_key="sesame") as client,
+        client.chat() as chat,
+    ):
+        await chat.send("s", "hi")
+        await to_end(chat)
+        waiting = asyncio.ensure_future(anext(chat))
+        await asyncio.wait([waiting], timeout=0.01)
+        peer.server.connections.revoke(Principal("acme", "ann"))
+        with pytest.raises(ClosedByServer) as caught:
+            await waiting
+        assert caught.value.code == 4401
+        assert "withdrawn" in caught.value.reason
+        with pytest.raises(ClosedByServer):
+            await chat.cancel("t")
 
 
 async def test_a_refused_handshake_ends_the_chat_at_once():
@@ -375,14 +382,17 @@ async def test_a_refused_handshake_ends_the_chat_at_once():
 
 async def test_a_session_that_is_gone_is_told_and_the_others_go_on():
     """A problem with one session is raised by the iteration, which can go on."""
-    async with serving() as peer, Client(peer.server.url) as client:
-        async with client.chat({"gone": "1-1"}) as chat:
-            with pytest.raises(ProblemError) as caught:
-                await anext(chat)
-            assert caught.value.code == "not_found"
-            assert chat.cursors == {}
-            await chat.send("s", "hi")
-            assert (await to_end(chat))[-1].turn.output == "echo: hi"
+    async with (
+        serving() as peer,
+        Client(peer.server.url) as client,
+        client.chat({"gone": "1-1"}) as chat,
+    ):
+        with pytest.raises(ProblemError) as caught:
+            await anext(chat)
+        assert caught.value.code == "not_found"
+        assert chat.cursors == {}
+        await chat.send("s", "hi")
+        assert (await to_end(chat))[-1].turn.output == "echo: hi"
 
 
 async def test_a_frame_too_large_is_refused_before_it_ends_the_chat():

@@ -258,3 +258,17 @@ async def test_an_idle_connection_has_no_task_and_no_timer_of_its_own():
         while len(asyncio.all_tasks()) > before:
             await peer.get("/health")
         assert len(asyncio.all_tasks()) <= before
+
+
+async def test_what_an_agent_says_last_is_sent_though_its_turn_is_over():
+    """The sending that a turn's last words set off is not the turn's, and does not end with it."""
+
+    async def brief(text):
+        # longer than the pause between writes, so that the last word sets off a write by itself
+        await asyncio.sleep(0.01)
+        yield "last word"
+
+    async with serving(brief) as peer, talking(peer) as talk:
+        for number in range(10):
+            await talk.ask("turn", session_id="s", input=f"{number}")
+            assert said(await talk.to_end()) == "last word"

@@ -1,0 +1,283 @@
+"""A human's say about tool calls: once, in time, and for exactly what was shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+
+from pool import AgentPool, AgentSpec, Principal, TurnEnd, TurnInput
+from pool.agent import ALLOW, Context, Decision, ToolCall
+from pool.errors import AgentFailed, Conflict, NotFound
+from pool.events import ApprovalDecided, ApprovalRequested, TextDelta, ToolCalled
+from tests.support.agents import Scripted, collected, pooled, said, ticks
+
+BOSS = Principal("default", "boss")
+
+
+class Paying:
+    """Makes the calls named in its input (`c1 c2`), each for 5 euro; says what became of them."""
+
+    def __init__(self) -> None:
+        self.inputs: list[TurnInput] = []
+        # the turn goes on only when this is set, after it has asked
+        self.go = asyncio.Event()
+        self.go.set()
+        self.asked = asyncio.Event()
+        self.euro = 5
+
+    async def run(self, turn: TurnInput, ctx: Context) -> TurnEnd:
+        self.inputs.append(turn)
+        done = (turn.state or b"").decode().split() if turn.resume else []
+        paused = False
+        for call_id in turn.input.split():
+            if call_id in done:
+                continue
+            call = ToolCall(call_id, "pay", {"euro": self.euro})
+            decision = await ctx.gate(call)
+            if decision.action == "ask":
+                paused = True
+                continue
+            done.append(call_id)
+            if decision.action == "allow":
+                await ctx.emit(ToolCalled(call_id=call_id, name="pay", arguments=call.arguments))
+            await ctx.emit(TextDelta(f"{call_id} {decision.action}: {decision.reason};"))
+        self.asked.set()
+        await self.go.wait()
+        state = " ".join(done).encode()
+        return TurnEnd("paused" if paused else "done", state=state)
+
+
+def ask(principal: Principal, call: ToolCall) -> Decision:
+    return Decision("ask", risk="dangerous")
+
+
+def paying(agent: Paying, gate=ask) -> AgentSpec:  # type: ignore[no-untyped-def]
+    return AgentSpec(agent=Scripted(agent.run, state_format="pay/1"), gate=gate)
+
+
+async def test_a_gate_allows_denies_or_asks() -> None:
+    """The gate sees who asks and what is to be called, may be async, and its word holds."""
+    seen: list[tuple[Principal, ToolCall]] = []
+
+    def gate(principal: Principal, call: ToolCall) -> Decision | Awaitable[Decision]:
+        seen.append((principal, call))
+        return ALLOW if call.call_id == "c1" else deny()
+
+    async def deny() -> Decision:
+        await asyncio.sleep(1)
+        return Decision("deny", "not on a Sunday")
+
+    async with pooled({"a": paying(Paying(), gate)}) as pool:
+        turn = await pool.ask("c1 c2", principal=BOSS)
+        assert turn.output == "c1 allow: ;c2 deny: not on a Sunday;"
+        assert turn.usage.tool_calls == 1
+        assert seen == [(BOSS, ToolCall(f"c{n}", "pay", {"euro": 5})) for n in (1, 2)]
+
+
+async def test_without_a_gate_every_call_is_allowed() -> None:
+    """The gate is the user's choice."""
+    async with pooled({"a": AgentSpec(agent=Scripted(Paying().run))}) as pool:
+        assert (await pool.ask("c1")).output == "c1 allow: ;"
+
+
+@pytest.mark.parametrize(("decision", "became"), [("approve", "allow"), ("deny", "deny")])
+async def test_a_turn_waits_for_the_human_and_goes_on(decision: str, became: str) -> None:
+    """Paused with the call pending; decided, it resumes from its state, with the same attempt."""
+    agent = Paying()
+    async with pooled({"a": paying(agent)}) as pool:
+        turn = await pool.ask("c1", session="s1")
+        [pending] = turn.pending
+        assert (turn.state, pending.call_id, pending.name) == ("waiting", "c1", "pay")
+        assert (pending.arguments, pending.risk) == ({"euro": 5}, "dangerous")
+        await pool.decide(turn.id, "c1", decision, reason="because", principal=BOSS)  # type: ignore[arg-type]
+        ended = await pool.wait(turn.id)
+        assert (ended.state, ended.attempt) == ("completed", 1)
+        assert ended.output == f"c1 {became}: because;"
+        resumed = agent.inputs[1]
+        assert resumed.resume and [(a.call_id, a.decision, a.by) for a in resumed.approvals] == [
+            ("c1", decision, "boss")
+        ]
+        assert (ended.pending, ended.decided) == ((), ())
+
+
+async def test_readers_see_the_question_and_the_answer() -> None:
+    """Requested and decided are in the log, in order; the text of before the pause stays."""
+    async with pooled({"a": paying(Paying(), first_allowed)}) as pool:
+        turn = await pool.ask("c0 c1")
+        await pool.decide(turn.id, "c1", "approve", principal=BOSS)
+        await pool.wait(turn.id)
+        events = await collected(pool.events(turn.id))
+        [asked] = [e for e in events if isinstance(e, ApprovalRequested)]
+        [decided] = [e for e in events if isinstance(e, ApprovalDecided)]
+        assert (asked.call_id, asked.arguments, asked.risk) == ("c1", {"euro": 5}, "dangerous")
+        assert (decided.call_id, decided.decision, decided.by) == ("c1", "approve", "boss")
+        assert [e.type for e in events].count("turn.started") == 1
+        assert said(events) == (await pool.turn(turn.id)).output == "c0 allow: ;c1 allow: ;"
+
+
+def first_allowed(principal: Principal, call: ToolCall) -> Decision:
+    return ALLOW if call.call_id == "c0" else Decision("ask", risk="dangerous")
+
+
+async def test_a_decision_is_used_once() -> None:
+    """Decided twice is a `Conflict`, whatever is said the second time, also after the end."""
+    async with pooled({"a": paying(Paying())}) as pool:
+        turn = await pool.ask("c1 c2")
+        await pool.decide(turn.id, "c1", "approve")
+        for decision in ("approve", "deny"):
+            with pytest.raises(Conflict):
+                await pool.decide(turn.id, "c1", decision)  # type: ignore[arg-type]
+        await pool.decide(turn.id, "c2", "approve")
+        await pool.wait(turn.id)
+        with pytest.raises(Conflict, match="completed"):
+            await pool.decide(turn.id, "c2", "approve")
+        assert (await pool.turn(turn.id)).usage.tool_calls == 2
+
+
+async def test_a_hundred_decisions_at_once_are_one() -> None:
+    """Of many who decide at the same moment one is heard."""
+    async with pooled({"a": paying(Paying())}) as pool:
+        turn = await pool.ask("c1")
+        said = await asyncio.gather(
+            *[pool.decide(turn.id, "c1", "approve") for _ in range(100)], return_exceptions=True
+        )
+        assert sum(isinstance(one, Conflict) for one in said) == 99
+        assert (await pool.wait(turn.id)).usage.tool_calls == 1
+
+
+async def test_arguments_must_be_those_that_were_shown() -> None:
+    """A decision about other arguments, or about an unknown call or turn, decides nothing."""
+    async with pooled({"a": paying(Paying())}) as pool:
+        turn = await pool.ask("c1")
+        with pytest.raises(Conflict, match="not those that wait"):
+            await pool.decide(turn.id, "c1", "approve", arguments={"euro": 500})
+        with pytest.raises(Conflict):
+            await pool.decide(turn.id, "c9", "approve")
+        with pytest.raises(NotFound):
+            await pool.decide("nothing", "c1", "approve")
+        assert len((await pool.turn(turn.id)).pending) == 1
+        await pool.decide(turn.id, "c1", "approve", arguments={"euro": 5})
+        assert (await pool.wait(turn.id)).state == "completed"
+
+
+async def test_an_approval_does_not_hold_for_other_arguments() -> None:
+    """An agent that was allowed to pay 5 and asks to pay 500 under the same id has to ask again."""
+    agent = Paying()
+    async with pooled({"a": paying(agent)}) as pool:
+        turn = await pool.ask("c1")
+        agent.euro = 500
+        await pool.decide(turn.id, "c1", "approve")
+        again = await pool.wait(turn.id, until_paused=True)
+        assert again.state == "waiting" and again.pending[0].arguments == {"euro": 500}
+        assert again.usage.tool_calls == 0
+        await pool.cancel(turn.id)
+
+
+async def test_several_calls_wait_until_all_are_decided() -> None:
+    """The turn goes on with the last decision, and is told all of them."""
+    agent = Paying()
+    async with pooled({"a": paying(agent)}) as pool:
+        turn = await pool.ask("c1 c2 c3")
+        assert [p.call_id for p in turn.pending] == ["c1", "c2", "c3"]
+        await pool.decide(turn.id, "c2", "deny", reason="no")
+        await pool.decide(turn.id, "c1", "approve")
+        await ticks()
+        assert (await pool.turn(turn.id)).state == "waiting" and len(agent.inputs) == 1
+        await pool.decide(turn.id, "c3", "approve")
+        ended = await pool.wait(turn.id)
+        assert ended.output == "c1 allow: ;c2 deny: no;c3 allow: ;"
+        assert len(agent.inputs[1].approvals) == 3
+
+
+async def test_a_call_may_be_decided_while_the_turn_still_runs() -> None:
+    """A human who is quicker than the agent is heard when the agent has paused."""
+    agent = Paying()
+    agent.go.clear()
+    async with pooled({"a": paying(agent)}) as pool:
+        turn = await pool.submit("c1")
+        await agent.asked.wait()
+        assert (await pool.decide(turn.id, "c1", "approve")).state == "running"
+        with pytest.raises(Conflict):
+            await pool.decide(turn.id, "c1", "deny")
+        agent.go.set()
+        ended = await pool.wait(turn.id)
+        assert (ended.state, ended.output) == ("completed", "c1 allow: ;")
+
+
+async def test_a_call_that_nobody_decides_in_time_is_denied() -> None:
+    """After `approval_ttl_s` it is too late to decide; the agent is told that nobody did."""
+    async with pooled({"a": paying(Paying())}, approval_ttl_s=60) as pool:
+        turn = await pool.ask("c1", deadline_s=600)
+        ended = await pool.wait(turn.id)
+        assert ended.state == "completed"
+        assert ended.output == "c1 deny: nobody decided in time;"
+        with pytest.raises(Conflict):
+            await pool.decide(turn.id, "c1", "approve")
+
+
+async def test_a_crash_voids_what_was_pending() -> None:
+    """A turn that crashes after it has asked asks again; an approval that it has used up is not used twice."""
+    agent = Paying()
+    crashes = ["first", "resumed"]
+
+    async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
+        end = await agent.run(turn, ctx)
+        if crashes and (crashes[0] == "resumed") == bool(turn.approvals):
+            crashes.pop(0)
+            raise SystemExit
+        return end
+
+    async with pooled({"a": AgentSpec(agent=Scripted(run, state_format="pay/1"), gate=ask)}) as pool:
+        turn = await pool.ask("c1")
+        assert (turn.state, len(turn.pending), turn.attempt) == ("waiting", 1, 2)
+        await pool.decide(turn.id, "c1", "approve")
+        again = await pool.wait(turn.id, until_paused=True)
+        assert (again.state, len(again.pending), again.attempt) == ("waiting", 1, 3)
+        await pool.decide(turn.id, "c1", "deny")
+        assert (await pool.wait(turn.id)).output == "c1 deny: a human said no;"
+
+
+async def test_a_pause_without_a_question_fails_the_turn() -> None:
+    """An agent that pauses must wait for somebody."""
+
+    async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
+        return TurnEnd("paused", state=b"")
+
+    async with pooled({"a": Scripted(run, state_format="t/1")}) as pool:
+        with pytest.raises(AgentFailed, match="no call of a tool waits"):
+            await pool.ask("hi")
+
+
+async def test_a_waiting_turn_can_be_cancelled_and_keeps_its_session() -> None:
+    """The next turn of the session waits for it, and runs when it was cancelled."""
+    async with pooled({"a": paying(Paying())}) as pool:
+        turn = await pool.ask("c1", session="s1")
+        behind = await pool.submit("c2", session="s1")
+        await ticks()
+        assert (await pool.turn(behind.id)).state == "queued"
+        assert (await pool.cancel(turn.id)).state == "cancelled"
+        assert (await pool.wait(behind.id, until_paused=True)).state == "waiting"
+        await pool.cancel(behind.id)
+
+
+async def test_the_key_for_effects_is_the_same_in_every_attempt() -> None:
+    """A tool that is called again after a crash gets the same key; another call or turn another one."""
+    keys: list[str] = []
+
+    async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
+        for call in (ToolCall("c1", "pay", {"euro": 5}), ToolCall("c2", "pay", {"euro": 5})):
+            keys.append(ctx.idempotency_key(call))
+        if ctx.attempt == 1:
+            raise SystemExit
+        return TurnEnd(output="ok")
+
+    async def both(pool: AgentPool) -> None:
+        await pool.ask("one")
+        await pool.ask("two")
+
+    async with pooled({"a": Scripted(run)}) as pool:
+        await both(pool)
+        assert keys[0:2] == keys[2:4] and keys[4:6] == keys[6:8]
+        assert len(set(keys)) == 4

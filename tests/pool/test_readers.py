@@ -1,0 +1,325 @@
+"""Readers of a log: replay, then live, from any cursor; nothing twice, nothing missing, nobody delayed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pool import AgentPool, AgentSpec, Cursor, TextDelta, TurnEnd, TurnInput
+from pool.agent import Context
+from pool.errors import InvalidRequest, LeaseLost, NotFound
+from pool.events import START, Event, HistoryLost
+from pool.store.base import Lease, SessionKey, StateChange
+from pool.store.memory import MemoryStore
+from pool.store.memory_limits import MemoryLimits
+from pool.turn import Turn
+from tests.support.agents import Held, Scripted, collected, pooled, said, ticks, wall
+
+
+class Talking:
+    """Says the words of its input; `*` instead of a word waits to be let on."""
+
+    def __init__(self) -> None:
+        self._steps: asyncio.Queue[None] = asyncio.Queue()
+        self.stopped_at: asyncio.Queue[int] = asyncio.Queue()
+
+    def go_on(self) -> None:
+        self._steps.put_nowait(None)
+
+    async def __call__(self, text: str) -> AsyncIterator[str]:
+        for n, word in enumerate(text.split()):
+            if word == "*":
+                self.stopped_at.put_nowait(n)
+                await self._steps.get()
+            else:
+                yield word + " "
+
+
+async def test_replay_plus_live_has_no_gap_and_no_duplicate() -> None:
+    """Whoever joins a turn, at whatever moment, sees all of it once."""
+    agent = Talking()
+    async with pooled(agent) as pool:
+        turn = await pool.submit("a b * c d * e", session="s1")
+        early = asyncio.create_task(collected(pool.events(turn.id)))
+        await agent.stopped_at.get()
+        middle = asyncio.create_task(collected(pool.events(turn.id)))
+        await ticks()
+        agent.go_on()
+        await agent.stopped_at.get()
+        late = asyncio.create_task(collected(pool.events(turn.id)))
+        await ticks()
+        agent.go_on()
+        after = collected(pool.events(turn.id))
+        readings = [await early, await middle, await late, await after]
+        for events in readings:
+            assert said(events) == "a b c d e "
+            assert [e.type for e in events if not isinstance(e, TextDelta)] == [
+                "turn.queued",
+                "turn.started",
+                "turn.completed",
+            ]
+            ids = [event.seq for event in events]
+            assert ids == sorted(set(ids)) and (ids[0], ids[-1]) == (1, 8)
+
+
+async def dense(pool: AgentPool, session: str) -> list[Event]:
+    events = list((await pool.store.events(SessionKey("default", session), START, 10_000)).events)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    return events
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_resuming_from_every_cursor(live: bool) -> None:
+    """From each event's id a reader gets exactly what follows, while the turn runs and afterwards."""
+    agent = Talking()
+    async with pooled(agent, flush_events=3) as pool:
+        await pool.ask("before", session="s1")
+        turn = await pool.submit("a b c d * e f", session="s1")
+        await agent.stopped_at.get()
+        if live:
+            start = (await pool.store.turn_start(turn.id)) or START
+            cursors = [Cursor(start.epoch, start.seq + n) for n in range(6)]
+            readings = [
+                asyncio.create_task(collected(pool.events(turn.id, after=str(c)))) for c in cursors
+            ]
+            await ticks()
+        agent.go_on()
+        await pool.wait(turn.id)
+        log = await dense(pool, "s1")
+        mine = [event for event in log if event.turn_id == turn.id]
+        if not live:
+            cursors = [event.cursor for event in mine]
+            readings = [
+                asyncio.create_task(collected(pool.events(turn.id, after=c))) for c in cursors
+            ]
+        for cursor, reading in zip(cursors, readings, strict=True):
+            events = await reading
+            expected = [event for event in mine if event.seq > cursor.seq]
+            assert said(events) == said(expected)
+            kept = [event.seq for event in expected if event.type != "text.delta"]
+            assert [event.seq for event in events if event.type != "text.delta"] == kept
+            assert not any(isinstance(event, HistoryLost) for event in events)
+
+
+async def test_a_cursor_at_or_past_the_end_has_ended() -> None:
+    """A reader from the terminal event, or any later one of the session, has nothing to come."""
+    agent = Talking()
+    async with pooled(agent) as pool:
+        first = await pool.ask("a", session="s1")
+        [*_, end] = await collected(pool.events(first.id))
+        for _ in range(2):
+            reader = await pool.watch_turn(first.id, after=end.cursor)
+            assert reader.ended and await reader.take() == []
+            reader.close()
+            assert await collected(pool.events(first.id, after=end.cursor)) == []
+            await pool.ask("b", session="s1")
+        later = Cursor.parse((await pool.session("s1")).cursor)
+        assert await collected(pool.events(first.id, after=later)) == []
+        assert pool.stats().sessions == 0
+
+
+async def test_a_malformed_cursor_is_refused() -> None:
+    """`InvalidRequest`, not a reading from somewhere else."""
+    async with pooled(Talking()) as pool:
+        turn = await pool.ask("a")
+        for cursor in ("", "1", "1-", "-1", "1-2-3", "a-b", "1-+2", "١-٢"):
+            with pytest.raises(InvalidRequest):
+                await collected(pool.events(turn.id, after=cursor))
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_cursor_of_an_unknown_epoch_is_told_that_history_was_lost(running: bool) -> None:
+    """The reader is told, and goes on with what there is: no silent gap."""
+    agent = Talking()
+    async with pooled(agent) as pool:
+        turn = await pool.submit("a b * c", session="s1")
+        await agent.stopped_at.get()
+        if not running:
+            agent.go_on()
+            await pool.wait(turn.id)
+        reading = asyncio.create_task(collected(pool.events(turn.id, after="7-3")))
+        await ticks()
+        agent.go_on()
+        events = await reading
+        assert isinstance(events[0], HistoryLost)
+        assert events[0].lost_from == "7-3"
+        assert events[-1].type == "turn.completed"
+
+
+async def test_trimmed_events_are_told_to_be_lost() -> None:
+    """A reader whose events the store has dropped is told up to where, and goes on from there."""
+    store = MemoryStore(clock=wall, limits=MemoryLimits(max_turns_per_session=8))
+    async with pooled(Talking(), store=store) as pool:
+        for n in range(30):
+            await pool.ask(f"word{n}", session="s1")
+        reader = await pool.watch_session("s1", after=START)
+        events = await reader.take(10_000)
+        reader.close()
+        lost = events[0]
+        assert isinstance(lost, HistoryLost) and lost.lost_from == "0-0"
+        assert lost.lost_to == lost.id
+        assert events[1].seq == lost.seq + 1
+        assert [e.seq for e in events[1:]] == list(range(lost.seq + 1, lost.seq + len(events)))
+
+
+async def test_a_session_reader_sees_every_turn_of_the_session() -> None:
+    """From now on, or from a cursor; the turns of other sessions are not there."""
+    async with pooled(Talking()) as pool:
+        await pool.ask("one", session="s1")
+        now = await pool.watch_session("s1")
+        begin = await pool.watch_session("s1", after=START)
+        await pool.ask("two", session="s1")
+        await pool.ask("three", session="s2")
+        assert said(await now.take()) == "two "
+        assert [e.text for e in await begin.take() if isinstance(e, TextDelta)] == ["one ", "two "]
+        assert (now.behind, now.ended, begin.ended) == (0, False, False)
+        for reader in (now, begin):
+            reader.close()
+            reader.close()
+        assert pool.stats().sessions == 0
+        with pytest.raises(NotFound):
+            await pool.watch_session("s9")
+
+
+async def test_a_wake_callback_is_armed_by_each_take() -> None:
+    """It is called once when there is something new, and again only after the next `take`."""
+    agent = Talking()
+    async with pooled(agent) as pool:
+        await pool.create_session("s1")
+        woken: list[int] = []
+        reader = await pool.watch_session("s1", wake=lambda: woken.append(1))
+        turn = await pool.submit("a b c * d", session="s1")
+        await agent.stopped_at.get()
+        assert woken == [1] and reader.behind > 2
+        assert said(await reader.take()) == "a b c "
+        agent.go_on()
+        await pool.wait(turn.id)
+        assert woken == [1, 1]
+        assert said(await reader.take()) == "d "
+        reader.close()
+        await pool.ask("e", session="s1")
+        assert woken == [1, 1]
+
+
+async def test_a_slow_reader_never_delays_a_turn() -> None:
+    """A thousand readers that take nothing cost the turn no time, and hold no copies of events."""
+
+    async def agent(text: str) -> AsyncIterator[str]:
+        for n in range(5_000):
+            yield str(n)
+
+    loop = asyncio.get_running_loop()
+    async with pooled({"a": agent}) as pool:
+        await pool.create_session("s1")
+        readers = [await pool.watch_session("s1") for _ in range(1_000)]
+        before = loop.time()
+        turn = await pool.ask("hi", session="s1")
+        assert turn.state == "completed" and loop.time() == before
+        assert {reader.behind for reader in readers} == {5_003}
+        # what lies too far back is not kept for them here: they read it from the store
+        session = pool._sessions.get(SessionKey("default", "s1"))
+        assert session is not None and len(session.log._events) <= 1_100
+        assert all(reader._ahead == [] for reader in readers)
+        text = ""
+        while readers[0].behind:
+            text += said(await readers[0].take(100))
+        assert text == turn.output
+        for reader in readers:
+            reader.close()
+
+
+async def test_deltas_are_joined_and_carry_the_last_id() -> None:
+    """What lies behind the cursor is one event a run of text; a reader that keeps up gets each."""
+    agent = Talking()
+    async with pooled(agent) as pool:
+        turn = await pool.submit("a b * c d", session="s1")
+        await agent.stopped_at.get()
+        reader = await pool.watch_turn(turn.id)
+        events = await reader.take()
+        assert [type(e).__name__ for e in events] == ["TurnQueued", "TurnStarted", "TextDelta"]
+        assert isinstance(events[2], TextDelta)
+        assert (events[2].text, events[2].seq, reader.cursor) == ("a b ", 4, events[2].cursor)
+        agent.go_on()
+        await pool.wait(turn.id)
+        rest = await reader.take()
+        assert [e.seq for e in rest] == [6, 7] and reader.ended
+        reader.close()
+
+
+async def test_two_turns_in_a_row_are_not_joined() -> None:
+    """The text of one turn never becomes part of another's event."""
+
+    async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
+        await ctx.emit(TextDelta(turn.input))
+        return TurnEnd()
+
+    async with pooled({"a": Scripted(run)}) as pool:
+        turns = [await pool.ask(text, session="s1") for text in ("one", "two")]
+        reader = await pool.watch_session("s1", after=START)
+        deltas = [e for e in await reader.take() if isinstance(e, TextDelta)]
+        assert [(d.text, d.turn_id) for d in deltas] == [
+            (turn.output, turn.id) for turn in turns
+        ]
+        reader.close()
+
+
+async def test_a_turn_reader_passes_over_other_turns() -> None:
+    """A reader of a queued turn sees nothing of the turns before it, and ends with its own."""
+    agent = Held()
+    async with pooled(AgentSpec(agent=agent)) as pool:
+        await pool.submit("one", session="s1")
+        two = await pool.submit("two", session="s1")
+        reading = asyncio.create_task(collected(pool.events(two.id)))
+        await pool.submit("three", session="s1")
+        await agent.let("one", "two")
+        events = await reading
+        assert {event.turn_id for event in events} == {two.id}
+        assert events[-1].type == "turn.completed"
+        await agent.let_all()
+
+
+class Stolen(MemoryStore):
+    """A store whose sessions are taken by another owner before turns can end."""
+
+    suspends = True
+
+    async def commit(
+        self, lease: Lease, turn: Turn, events: object, state: StateChange | None = None
+    ) -> bool:
+        await asyncio.sleep(1)
+        raise LeaseLost(f"session {lease.key.id} is held by another")
+
+
+async def test_readers_of_a_turn_whose_end_is_lost_come_to_an_end() -> None:
+    """If another owner took the session, who waits is told, and readers do not hang."""
+    agent = Held()
+    async with pooled(agent, store=Stolen(clock=wall)) as pool:
+        turn = await pool.submit("hi", session="s1")
+        await agent.until_started(1)
+        reading = asyncio.create_task(collected(pool.events(turn.id)))
+        waiting = asyncio.create_task(pool.wait(turn.id))
+        timed = asyncio.create_task(pool.wait(turn.id, timeout_s=60))
+        await ticks()
+        await agent.let_all()
+        for task in (waiting, timed):
+            with pytest.raises(LeaseLost):
+                await task
+        events = await asyncio.wait_for(reading, 10)
+        assert [event.terminal for event in events].count(True) == 0
+
+
+async def test_a_reader_of_a_session_that_was_deleted_is_told_so() -> None:
+    """When the session is made anew its readers learn that history was lost, and see the new one."""
+    async with pooled(Talking()) as pool:
+        await pool.ask("a b c d e f", session="s1")
+        reader = await pool.watch_session("s1")
+        await pool.delete_session("s1")
+        await pool.ask("new", session="s1")
+        events = await reader.take()
+        assert isinstance(events[0], HistoryLost)
+        assert said(events) == "new "
+        await pool.ask("more", session="s1")
+        assert said(await reader.take()) == "more "
+        reader.close()
