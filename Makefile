@@ -4,7 +4,7 @@
 BIN := .venv/bin
 UV := $(firstword $(wildcard $(BIN)/uv) uv)
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
+	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .PHONY: run test lint format types bench setup lock clean
 

@@ -40,7 +40,7 @@ class Cursor(NamedTuple):
 START = Cursor(0, 0)
 
 
-class Event(Struct, kw_only=True):
+class Event(Struct, kw_only=True, gc=False):
     """Base of all events. `at` is in seconds since the epoch; deltas have none."""
 
     type: ClassVar[str]

@@ -28,11 +28,6 @@ def partition(key: SessionKey) -> int:
     return crc32(f"{key.tenant}/{key.id}".encode()) % PARTITIONS
 
 
-def partition_of(turn_id: str) -> int:
-    """The partition of a turn's session, from the turn's id alone."""
-    return _DIGITS.index(turn_id[0])
-
-
 class Ids:
     """Makes ids that no other process makes: a random part of this one's, and a count."""
 

@@ -43,6 +43,10 @@ class _NotOpen:
         raise Conflict("this pool is not open; use it within `async with`, or await open() first")
 
 
+# The store keeps house in small steps: so many for each tick of the pool.
+_STORE_TICKS = 10
+
+
 class AgentPool(Watch):
     """A supervised pool of agent actors.
 
@@ -79,6 +83,7 @@ class AgentPool(Watch):
         self._ids = Ids()
         self._dispatchers: dict[str, Dispatcher] = {}
         self._opened = False
+        self._ticks = 0
         self._tick_timer: asyncio.TimerHandle | None = None
         self._watchdog: Watchdog | None = None
         not_open: Any = _NotOpen()
@@ -145,11 +150,9 @@ class AgentPool(Watch):
         await self.drain(
             deadline_s=self.config.close_deadline_s if deadline_s is None else deadline_s
         )
-        if self._tick_timer is None:
+        if not self._stopped_ticking():
             # somebody else closes it as well, and was here first
             return
-        self._tick_timer.cancel()
-        self._tick_timer = None
         self._turns.close()
         grace_s = self.config.cancel_grace_s
         await asyncio.gather(*(d.supervisor.close(grace_s) for d in self._dispatchers.values()))
@@ -187,12 +190,20 @@ class AgentPool(Watch):
         await self._intake.settled(self.config.cancel_grace_s)
         await drain(self._turns, deadline_s=deadline_s, grace_s=self.config.cancel_grace_s)
 
+    def _stopped_ticking(self) -> bool:
+        timer, self._tick_timer = self._tick_timer, None
+        if timer is not None:
+            timer.cancel()
+        return timer is not None
+
     def _tick(self) -> None:
-        self._tick_timer = self._loop.call_later(self.config.tick_s, self._tick)
-        now = self._turns.clock()
-        for dispatcher in self._dispatchers.values():
-            dispatcher.tick(now)
+        self._tick_timer = self._loop.call_later(self.config.tick_s / _STORE_TICKS, self._tick)
+        self._ticks += 1
         self.store.tick()
+        if self._ticks % _STORE_TICKS == 1:
+            now = self._turns.clock()
+            for dispatcher in self._dispatchers.values():
+                dispatcher.tick(now)
 
     # --- asking
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 
 from pool.events import Cursor, Event, HistoryLost, TextDelta
 from pool.log import Log
@@ -31,6 +32,11 @@ def join_deltas(events: Sequence[Event]) -> list[Event]:
     if run:
         joined.append(_one(run))
     return joined
+
+
+def _outside(wake: Callable[[], None]) -> Callable[[], None]:
+    context = copy_context()
+    return lambda: context.run(wake)
 
 
 def _one(run: list[TextDelta]) -> TextDelta:
@@ -68,7 +74,8 @@ class Reader:
         self._session = session
         self._store = store
         self._turn_id = turn_id
-        self._wake = wake
+        # Who emits an event is an agent in its turn: what a reader does then is not the turn's.
+        self._wake = _outside(wake) if wake is not None else None
         self._wall = wall
         self._armed = True
         self._waiter: asyncio.Future[None] | None = None

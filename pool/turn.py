@@ -60,7 +60,7 @@ class Webhook(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
-class TurnRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TurnRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What a caller asks for. `deadline_s` counts from acceptance, queueing included."""
 
     input: Annotated[str, Meta(min_length=1)]
@@ -153,7 +153,7 @@ class DecidedCall(Struct, frozen=True):
     reason: str = ""
 
 
-class Turn(Struct, kw_only=True):
+class Turn(Struct, kw_only=True, gc=False):
     """The record of a turn: what is stored, and what callers get.
 
     Times are seconds since the epoch (UTC), durations seconds. `output` is what was said so far:

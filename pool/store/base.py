@@ -100,7 +100,7 @@ class Store(Protocol):
         """Return if the store answers; `StoreUnavailable` if not."""
 
     def tick(self) -> None:
-        """Called about once a second while a pool is open: a little housekeeping, never more than a
+        """Called about ten times a second while a pool is open: housekeeping, never more than a
         few milliseconds.
         """
 

@@ -134,6 +134,8 @@ class MemoryStore(MemoryReads):
     ) -> None:
         """See `Store.append`. `Internal` if events are not dense, `Conflict` if the turn ended."""
         session = self._held(lease)
+        if not session.held_until:
+            raise lease_lost(lease)
         if turn is None and state is not None:
             raise Internal("a checkpoint belongs to a turn; give the store that turn with it")
         entry = session.turns.get(turn.id) if turn is not None else None

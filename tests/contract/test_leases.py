@@ -165,6 +165,19 @@ async def test_a_commit_releases_the_lease_with_the_last_turn(opening: Opening) 
         assert taken.epoch > lease.epoch
 
 
+async def test_a_released_lease_writes_no_more(opening: Opening) -> None:
+    """Who appends after its last commit is refused, and does not hold the session by it."""
+    async with opening() as (store, _):
+        turn = make_turn()
+        _, lease = await accept(store, turn, "a")
+        await commit(store, lease, turn)
+        log, end = await log_of(store, S1)
+        with pytest.raises(LeaseLost):
+            await store.append(lease, stamped(said("late"), turn, lease.epoch, end.seq))
+        assert (await log_of(store, S1))[0] == log
+        await accept(store, make_turn(), "b")
+
+
 async def test_a_turn_is_committed_once(opening: Opening) -> None:
     """Committing an ended turn again changes nothing and answers the same."""
     async with opening() as (store, _):

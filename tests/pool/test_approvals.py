@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Literal
 
 import pytest
 
 from pool import AgentPool, AgentSpec, Principal, TurnEnd, TurnInput
-from pool.agent import ALLOW, Context, Decision, ToolCall
+from pool.agent import ALLOW, Context, Decision, Gate, ToolCall
 from pool.errors import AgentFailed, Conflict, NotFound
 from pool.events import ApprovalDecided, ApprovalRequested, TextDelta, ToolCalled
 from tests.support.agents import Scripted, collected, pooled, said, ticks
 
 BOSS = Principal("default", "boss")
+Word = Literal["approve", "deny"]
 
 
 class Paying:
@@ -53,7 +55,7 @@ def ask(principal: Principal, call: ToolCall) -> Decision:
     return Decision("ask", risk="dangerous")
 
 
-def paying(agent: Paying, gate=ask) -> AgentSpec:  # type: ignore[no-untyped-def]
+def paying(agent: Paying, gate: Gate = ask) -> AgentSpec:
     return AgentSpec(agent=Scripted(agent.run, state_format="pay/1"), gate=gate)
 
 
@@ -83,7 +85,7 @@ async def test_without_a_gate_every_call_is_allowed() -> None:
 
 
 @pytest.mark.parametrize(("decision", "became"), [("approve", "allow"), ("deny", "deny")])
-async def test_a_turn_waits_for_the_human_and_goes_on(decision: str, became: str) -> None:
+async def test_a_turn_waits_for_the_human_and_goes_on(decision: Word, became: str) -> None:
     """Paused with the call pending; decided, it resumes from its state, with the same attempt."""
     agent = Paying()
     async with pooled({"a": paying(agent)}) as pool:
@@ -91,7 +93,7 @@ async def test_a_turn_waits_for_the_human_and_goes_on(decision: str, became: str
         [pending] = turn.pending
         assert (turn.state, pending.call_id, pending.name) == ("waiting", "c1", "pay")
         assert (pending.arguments, pending.risk) == ({"euro": 5}, "dangerous")
-        await pool.decide(turn.id, "c1", decision, reason="because", principal=BOSS)  # type: ignore[arg-type]
+        await pool.decide(turn.id, "c1", decision, reason="because", principal=BOSS)
         ended = await pool.wait(turn.id)
         assert (ended.state, ended.attempt) == ("completed", 1)
         assert ended.output == f"c1 {became}: because;"
@@ -128,7 +130,7 @@ async def test_a_decision_is_used_once() -> None:
         await pool.decide(turn.id, "c1", "approve")
         for decision in ("approve", "deny"):
             with pytest.raises(Conflict):
-                await pool.decide(turn.id, "c1", decision)  # type: ignore[arg-type]
+                await pool.decide(turn.id, "c1", decision)
         await pool.decide(turn.id, "c2", "approve")
         await pool.wait(turn.id)
         with pytest.raises(Conflict, match="completed"):
@@ -218,7 +220,7 @@ async def test_a_call_that_nobody_decides_in_time_is_denied() -> None:
 
 
 async def test_a_crash_voids_what_was_pending() -> None:
-    """A turn that crashes after it has asked asks again; an approval that it has used up is not used twice."""
+    """A turn that crashes asks again; an approval that it has used up is not used twice."""
     agent = Paying()
     crashes = ["first", "resumed"]
 
@@ -229,7 +231,9 @@ async def test_a_crash_voids_what_was_pending() -> None:
             raise SystemExit
         return end
 
-    async with pooled({"a": AgentSpec(agent=Scripted(run, state_format="pay/1"), gate=ask)}) as pool:
+    async with pooled(
+        {"a": AgentSpec(agent=Scripted(run, state_format="pay/1"), gate=ask)}
+    ) as pool:
         turn = await pool.ask("c1")
         assert (turn.state, len(turn.pending), turn.attempt) == ("waiting", 1, 2)
         await pool.decide(turn.id, "c1", "approve")
@@ -263,12 +267,12 @@ async def test_a_waiting_turn_can_be_cancelled_and_keeps_its_session() -> None:
 
 
 async def test_the_key_for_effects_is_the_same_in_every_attempt() -> None:
-    """A tool that is called again after a crash gets the same key; another call or turn another one."""
+    """A tool called again after a crash gets the same key; another call or turn another one."""
     keys: list[str] = []
 
     async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
-        for call in (ToolCall("c1", "pay", {"euro": 5}), ToolCall("c2", "pay", {"euro": 5})):
-            keys.append(ctx.idempotency_key(call))
+        calls = [ToolCall(call_id, "pay", {"euro": 5}) for call_id in ("c1", "c2")]
+        keys.extend(ctx.idempotency_key(call) for call in calls)
         if ctx.attempt == 1:
             raise SystemExit
         return TurnEnd(output="ok")

@@ -176,7 +176,7 @@ async def test_usage_and_tool_calls_are_counted() -> None:
 
 
 async def test_an_agents_own_limit_is_a_completed_turn_with_a_reason() -> None:
-    """An agent that stopped at its limit of steps has answered, and the turn says why it stopped."""
+    """An agent that stopped at its limit has answered, and the turn says why it stopped."""
 
     async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
         return TurnEnd("limit", output="so far")

@@ -63,20 +63,22 @@ async def test_leaving_a_stream_early(on_disconnect: OnDisconnect, ends: str) ->
     """A stream that is left in the middle cancels its turn, unless it is to go on."""
     async with pooled(words) as pool:
         stream = pool.stream("a b c d", on_disconnect=on_disconnect)
-        async with aclosing(stream) as events:  # type: ignore[type-var]
+        async with aclosing(stream) as events:
             async for event in events:
                 if event.type == "text.delta":
                     break
         turn = await pool.wait(event.turn_id)
         assert turn.state == ends
-        assert said(await collected(pool.events(turn.id))) == ("a" if ends == "cancelled" else "abcd")
+        assert said(await collected(pool.events(turn.id))) == (
+            "a" if ends == "cancelled" else "abcd"
+        )
 
 
 async def test_a_stream_that_was_read_to_its_end_cancels_nothing() -> None:
     """The turn has ended by then; a second reader that leaves never concerns it."""
     async with pooled(words) as pool:
         turn = await pool.submit("a b c d")
-        async with aclosing(pool.events(turn.id)) as events:  # type: ignore[type-var]
+        async with aclosing(pool.events(turn.id)) as events:
             async for event in events:
                 if event.type == "text.delta":
                     break

@@ -1,4 +1,4 @@
-"""Who runs next, and where: late binding, affinity, fairness, priorities, never after the deadline."""
+"""Who runs next, and where: late binding, affinity, fairness, priorities, deadlines."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_priorities_order_the_turns_of_a_tenant() -> None:
 
 
 async def test_the_queue_stays_within_its_cap() -> None:
-    """Of many turns at once only `queue_max` wait besides those that run; the others are refused."""
+    """Of many turns only `queue_max` wait besides those that run; the others are refused."""
     agent = Held()
     async with pooled(AgentSpec(agent=agent, max=1), queue_max=10) as pool:
         await ticks()
@@ -148,8 +148,7 @@ async def test_the_queue_stays_within_its_cap() -> None:
         for n in range(40):
             try:
                 await pool.submit(str(n), session=f"s{n % 3}")
-            except Overloaded as error:
-                assert error.code == "overloaded"
+            except Overloaded:
                 refused += 1
             assert pool.stats().agents[0].waiting <= 10
         assert refused == 40 - 11
@@ -157,7 +156,7 @@ async def test_the_queue_stays_within_its_cap() -> None:
 
 
 async def test_a_tenant_has_at_most_its_share_of_the_queue() -> None:
-    """The share is of waiting turns, those behind a busy session included; others are not concerned."""
+    """It counts waiting turns, those behind a busy session too; others are not concerned."""
     agent = Held()
     async with pooled(AgentSpec(agent=agent, max=1), queue_max=10, tenant_share=0.4) as pool:
         await ticks()
@@ -176,7 +175,7 @@ async def test_a_tenant_has_at_most_its_share_of_the_queue() -> None:
 
 
 async def test_no_turn_starts_after_its_deadline() -> None:
-    """Not even when the loop stood still past it, so that the actor rests before the timer rings."""
+    """Not even when the loop stood still, so that the actor rests before the timer rings."""
     started: list[str] = []
     loop = asyncio.get_running_loop()
 
@@ -215,5 +214,3 @@ async def test_a_turn_whose_caller_left_is_never_started() -> None:
         assert agent.started == ["first", "last"]
         [message] = (await pool.messages("s1")).items
         assert message.content == "left"
-
-

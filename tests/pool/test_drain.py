@@ -52,7 +52,7 @@ async def test_a_draining_pool_admits_nothing() -> None:
 
 
 async def test_what_does_not_end_in_time_is_interrupted() -> None:
-    """After the deadline running, queued and waiting turns end as interrupted, with their words kept."""
+    """After the deadline running, queued and waiting turns are interrupted; their words stay."""
 
     async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
         await ctx.emit(TextDelta("half"))
@@ -137,7 +137,7 @@ async def test_closing_gives_running_turns_their_time() -> None:
     assert now() == pytest.approx(before + 7)
     assert (await pool.turn(turn.id)).state == "interrupted"
     before = now()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the block is what is tested
         async with pooled(agent, close_deadline_s=7) as pool:
             await pool.submit("ho")
             await agent.until_started(2)
@@ -148,9 +148,10 @@ async def test_closing_gives_running_turns_their_time() -> None:
 async def test_close_may_be_called_twice_and_at_once() -> None:
     """Two pools in one loop: closing one several times does not disturb the other."""
     leaking = Held()
+    leaks: list[asyncio.Task[str]] = []
 
     async def agent(text: str) -> str:
-        asyncio.create_task(leaking(text))
+        leaks.append(asyncio.create_task(leaking(text)))
         await asyncio.sleep(0)
         return "ok"
 
@@ -229,10 +230,9 @@ async def test_a_drain_ends_although_the_store_does_not_answer() -> None:
         await ticks()
         before = now()
     assert now() <= before + 5 + 5 + 10
-    for task in (running, queued):
+    for task in (running, queued, reading):
         with pytest.raises(StoreUnavailable):
             await task
-    assert not any(event.terminal for event in await reading)
 
 
 async def test_an_end_is_stored_when_the_store_answers_again() -> None:
@@ -258,7 +258,7 @@ async def test_a_turn_that_is_being_accepted_is_not_forgotten_by_a_drain() -> No
     class Slow(MemoryStore):
         suspends = True
 
-        async def accept(self, turn: Turn, **options: object):  # type: ignore[no-untyped-def, override]
+        async def accept(self, turn: Turn, **options: object):
             await asyncio.sleep(1)
             return await super().accept(turn, **options)  # type: ignore[arg-type]
 

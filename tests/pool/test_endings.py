@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def ask_gate(principal: Principal, call: ToolCall) -> Decision:
     return Decision("ask")
 
 
-def spec(**options: int) -> AgentSpec:
+def spec(**options: Any) -> AgentSpec:
     return AgentSpec(agent=Scripted(anything, state_format="t/1"), gate=ask_gate, **options)
 
 
@@ -88,7 +89,7 @@ async def test_a_thousand_turns_at_random_end_once_each() -> None:
     random = Random(11)
     kinds = ("answers", "fails", "crashes once", "hangs", "asks", "stubborn")
     policies: tuple[IfBusy, ...] = ("queue", "queue", "queue", "interrupt", "rollback")
-    config = {"cancel_grace_s": 2, "restarts_max": 10_000, "backoff_max_s": 1.0}
+    config: dict[str, Any] = {"cancel_grace_s": 2, "restarts_max": 10_000, "backoff_max_s": 1.0}
     accepted: dict[str, str] = {}
 
     async def one(pool: AgentPool, n: int) -> None:

@@ -1,4 +1,4 @@
-"""What a second turn of a session does to the first: queue, interrupt, rollback (reject: test_sessions)."""
+"""What a second turn of a session does to the first (`reject` is in test_sessions)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def contents(pool: AgentPool, session: str) -> list[str]:
 
 
 async def test_interrupt_ends_the_running_turn_and_keeps_what_it_said() -> None:
-    """The running turn is interrupted; its words stay in the transcript; the new one runs at once."""
+    """The running turn is interrupted; its words stay; the new one runs at once."""
     agent = Talking()
     async with pooled({"a": Scripted(agent.run)}) as pool:
         first = await pool.submit("long", session="s1")
@@ -47,7 +47,7 @@ async def test_interrupt_ends_the_running_turn_and_keeps_what_it_said() -> None:
 
 
 async def test_rollback_ends_the_running_turn_and_forgets_it() -> None:
-    """The running turn is cancelled and adds nothing to the transcript; readers are told to drop it."""
+    """The running turn is cancelled, adds no words, and readers are told to drop it."""
     agent = Talking()
     async with pooled({"a": Scripted(agent.run)}) as pool:
         first = await pool.submit("long", session="s1")
@@ -146,7 +146,7 @@ async def test_a_later_one_goes_before_an_earlier_one(if_busy: IfBusy) -> None:
 
 
 async def test_an_agent_may_interrupt_its_own_turn() -> None:
-    """A turn submitted by an agent into its own session, to interrupt, ends the turn and no actor."""
+    """A turn that an agent submits to interrupt its own ends that turn, and no actor."""
 
     async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
         if turn.input == "first":

@@ -11,10 +11,9 @@ from pool import AgentSpec, TurnEnd, TurnInput
 from pool.agent import Context, Decision, ToolCall
 from pool.errors import AgentFailed
 from pool.events import TextDelta, ToolCalled, ToolReturned, TurnCompleted
-from pool.turn import Principal
-from tests.support.agents import Notices, Scripted, collected, pooled
 from pool.observer import TasksLeakedNotice
-from tests.support.agents import Leaking
+from pool.turn import Principal
+from tests.support.agents import Leaking, Notices, Scripted, collected, pooled
 
 
 async def test_an_answer_of_50_mb_fails_with_a_typed_error() -> None:
@@ -56,7 +55,7 @@ async def test_a_streamed_answer_over_the_limit_ends_where_it_is() -> None:
         events = await collected(pool.stream("hi"))
         assert events[-1].type == "turn.failed"
         assert yielded == 11
-        assert len([e for e in events if isinstance(e, TextDelta)][0].text) == 100
+        assert len(next(e for e in events if isinstance(e, TextDelta)).text) == 100
 
 
 async def test_a_million_deltas_fail_with_a_typed_error() -> None:
@@ -171,7 +170,7 @@ async def test_tasks_are_cancelled_however_the_turn_ends(ending: str) -> None:
 
 
 async def test_what_an_agent_awaits_is_no_leak() -> None:
-    """Tasks that have ended by the end of the turn are not counted, nor are those of another turn."""
+    """Tasks that ended within the turn are not counted, nor are those of another turn."""
     notices = Notices()
 
     async def agent(text: str) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pool.events import Cursor, Event, TextDelta, TurnStarted
 from pool.log import KEEP, Log, log_from
 from pool.reader import join_deltas
 
 
-def log_of(count: int, end: Cursor = Cursor(7, 10)) -> Log:
+def log_of(count: int) -> Log:
     """A log that goes on after place 10 with so many deltas."""
-    log = log_from(end)
+    log = log_from(Cursor(7, 10))
     for n in range(count):
         log.add(TextDelta(str(n)), "t", "s")
     return log
 
 
-def ids(events: list[Event] | tuple[Event, ...]) -> list[str]:
+def ids(events: Sequence[Event]) -> list[str]:
     """The places of events."""
     return [event.id for event in events]
 

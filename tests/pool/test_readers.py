@@ -1,4 +1,4 @@
-"""Readers of a log: replay, then live, from any cursor; nothing twice, nothing missing, nobody delayed."""
+"""Readers of a log: replay, then live, from any cursor; no gap, no duplicate, no delay."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def dense(pool: AgentPool, session: str) -> list[Event]:
 
 @pytest.mark.parametrize("live", [True, False])
 async def test_resuming_from_every_cursor(live: bool) -> None:
-    """From each event's id a reader gets exactly what follows, while the turn runs and afterwards."""
+    """From each event's id a reader gets exactly what follows, live and afterwards."""
     agent = Talking()
     async with pooled(agent, flush_events=3) as pool:
         await pool.ask("before", session="s1")
@@ -124,7 +124,7 @@ async def test_a_malformed_cursor_is_refused() -> None:
     """`InvalidRequest`, not a reading from somewhere else."""
     async with pooled(Talking()) as pool:
         turn = await pool.ask("a")
-        for cursor in ("", "1", "1-", "-1", "1-2-3", "a-b", "1-+2", "١-٢"):
+        for cursor in ("", "1", "1-", "-1", "1-2-3", "a-b", "1-+2", "\u0661-\u0662"):
             with pytest.raises(InvalidRequest):
                 await collected(pool.events(turn.id, after=cursor))
 
@@ -203,6 +203,30 @@ async def test_a_wake_callback_is_armed_by_each_take() -> None:
         assert woken == [1, 1]
 
 
+async def test_what_a_wake_callback_starts_is_not_the_turns() -> None:
+    """A reader's task outlives the turn that woke it: it is the reader's, not the agent's."""
+    flushed = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def flush() -> None:
+        await asyncio.sleep(60)
+        flushed.set()
+
+    agent = Talking()
+    async with pooled(agent) as pool:
+        await pool.create_session("s1")
+        turn = await pool.submit("* a b", session="s1")
+        await agent.stopped_at.get()
+        reader = await pool.watch_session(
+            "s1", wake=lambda: tasks.append(asyncio.create_task(flush()))
+        )
+        agent.go_on()
+        assert (await pool.wait(turn.id)).output == "a b "
+        await flushed.wait()
+        assert len(tasks) == 1
+        reader.close()
+
+
 async def test_a_slow_reader_never_delays_a_turn() -> None:
     """A thousand readers that take nothing cost the turn no time, and hold no copies of events."""
 
@@ -259,9 +283,7 @@ async def test_two_turns_in_a_row_are_not_joined() -> None:
         turns = [await pool.ask(text, session="s1") for text in ("one", "two")]
         reader = await pool.watch_session("s1", after=START)
         deltas = [e for e in await reader.take() if isinstance(e, TextDelta)]
-        assert [(d.text, d.turn_id) for d in deltas] == [
-            (turn.output, turn.id) for turn in turns
-        ]
+        assert [(d.text, d.turn_id) for d in deltas] == [(turn.output, turn.id) for turn in turns]
         reader.close()
 
 
@@ -311,7 +333,7 @@ async def test_readers_of_a_turn_whose_end_is_lost_come_to_an_end() -> None:
 
 
 async def test_a_reader_of_a_session_that_was_deleted_is_told_so() -> None:
-    """When the session is made anew its readers learn that history was lost, and see the new one."""
+    """When it is made anew its readers learn that history was lost, and see the new one."""
     async with pooled(Talking()) as pool:
         await pool.ask("a b c d e f", session="s1")
         reader = await pool.watch_session("s1")

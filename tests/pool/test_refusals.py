@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
 from pool import AgentPool, AgentSpec, PoolConfig
-from pool.errors import AgentDegraded, Draining, Overloaded, Refused, TenantQueueFull
-from pool.observer import TurnRefusedNotice
+from pool.errors import AgentDegraded, Draining, Overloaded, TenantQueueFull
+from pool.observer import AgentStateNotice, TurnRefusedNotice
 from pool.stats import AgentStats
 from pool.turn import Principal, Priority
 from tests.support.agents import Held, Notices, Unopenable, pooled, ticks
@@ -114,7 +115,7 @@ async def test_a_full_share_is_the_tenants_own_affair() -> None:
 
 
 async def test_standing_overload_sheds_batch_then_default_never_interactive() -> None:
-    """When even the smallest wait of a window is long, low priorities are refused, one more a window."""
+    """While even the smallest wait is long, low priorities are refused, one more a window."""
     kinds: tuple[Priority, ...] = ("batch", "default", "interactive")
     async with pooled(
         {"a": AgentSpec(agent=timed, max=1)}, overload_wait_s=1, overload_window_s=10
@@ -126,8 +127,7 @@ async def test_standing_overload_sheds_batch_then_default_never_interactive() ->
                 try:
                     await pool.submit("1", priority=kind, deadline_s=80_000)
                     assert kind not in stats(pool).shedding
-                except Overloaded as error:
-                    assert error.retry_after_s == 10
+                except Overloaded:
                     assert kind in stats(pool).shedding
             if not shed or shed[-1] != stats(pool).shedding:
                 shed.append(stats(pool).shedding)
@@ -156,25 +156,25 @@ async def test_shedding_ends_when_the_queue_empties() -> None:
 
 
 async def test_an_agent_that_does_not_open_is_degraded_and_recovers() -> None:
-    """More failures than are tolerated: refused with the reason and a time; taken when it opens again."""
-    agent, config = Unopenable(8), PoolConfig()
-    async with pooled({"a": AgentSpec(agent=agent, max=1)}) as pool:
+    """Too many failures: refused with the reason and a time; taken when it opens again."""
+    agent, config, notices = Unopenable(8), PoolConfig(), Notices()
+    async with pooled({"a": AgentSpec(agent=agent, max=1)}, observers=[notices]) as pool:
         queued = await pool.submit("early", deadline_s=5_000)
-        while stats(pool).state != "degraded":
-            await asyncio.sleep(0.1)
+        await notices.until(AgentStateNotice)
+        assert stats(pool).state == "degraded"
         assert len(agent.tried_at) == config.restarts_max + 1
-        with pytest.raises(AgentDegraded, match="could not be opened.*OSError") as refused:
+        with pytest.raises(AgentDegraded, match=r"could not be opened.*OSError") as refused:
             await pool.ask("hi")
         assert refused.value.retry_after_s is not None
         assert "no route" not in str(refused.value)
         assert "OSError" in ((await pool.ready())["agent:a"] or "")
-        while stats(pool).state == "degraded":
-            await asyncio.sleep(0.1)
+        await notices.until(AgentStateNotice, 2)
+        assert stats(pool).state == "ready"
         assert (await pool.wait(queued.id)).output == "opened"
         assert (await pool.ask("hi")).output == "opened"
         assert (await pool.ready())["agent:a"] is None
         # tries are spaced: nothing spins
-        gaps = [b - a for a, b in zip(agent.tried_at, agent.tried_at[1:], strict=False)]
+        gaps = [b - a for a, b in pairwise(agent.tried_at)]
         assert all(0 < gap <= config.backoff_max_s for gap in gaps)
         assert len(agent.tried_at) == 9
 
@@ -187,7 +187,7 @@ async def test_a_draining_pool_refuses() -> None:
         await pool.drain(deadline_s=1)
         with pytest.raises(Draining) as refused:
             await pool.ask("hi")
-        assert isinstance(refused.value, Refused) and refused.value.retry_after_s is not None
+        assert refused.value.retry_after_s is not None
         assert pool.draining and (await pool.ready())["draining"] is not None
         await ticks()
         assert agent.started == []

@@ -53,7 +53,7 @@ async def test_actors_are_started_at_once_when_they_are_wanted() -> None:
 
 
 async def test_only_so_many_start_together() -> None:
-    """At most `start_limit` actors are starting at any moment; the next start when these are open."""
+    """At most `start_limit` actors are starting; the next start when these are open."""
     agent = Held()
     async with pooled(AgentSpec(agent=lambda: Slow(agent), max=10), start_limit=3) as pool:
         for n in range(10):
@@ -67,7 +67,7 @@ async def test_only_so_many_start_together() -> None:
 
 
 async def test_idle_actors_retire_coldest_first_after_the_hold() -> None:
-    """What was wanted within the last `scale_down_hold_s` is kept; then the coldest go, down to `min`."""
+    """What was wanted within `scale_down_hold_s` is kept; then the coldest go, to `min`."""
     agent, notices = Held(), Notices()
     spec = AgentSpec(agent=agent, min=1, max=5)
     async with pooled(spec, observers=[notices], start_limit=5, scale_down_hold_s=60) as pool:
@@ -242,7 +242,7 @@ async def test_a_lowered_limit_holds_turns_back() -> None:
 
 @pytest.mark.parametrize("start", [1, 2, 3])
 async def test_the_limit_rises_with_success(start: int) -> None:
-    """As many successes as the limit is high, while it is in use, raise it by one; from 1 as well."""
+    """As many successes as the limit is high, while in use, raise it by one; from 1 too."""
     spec = AgentSpec(agent=overloaded_or, min=4, max=4, limit_initial=start)
     async with pooled({"a": spec}, start_limit=4) as pool:
         for _ in range(4):
@@ -260,7 +260,7 @@ async def test_an_unused_limit_does_not_rise() -> None:
 
 
 async def test_agents_share_a_limit() -> None:
-    """Agents that name the same limit run no more turns together than it allows, and neither starves."""
+    """Those that name the same limit run as many turns as it allows, and neither starves."""
     agent = Held()
     spec = AgentSpec(agent=agent, max=4, limit="provider", limit_initial=2)
     other = AgentSpec(agent=agent, max=4, limit="provider")
@@ -290,4 +290,6 @@ async def test_observers_hear_of_scaling() -> None:
         await asyncio.gather(*[pool.ask(str(n)) for n in range(4)])
         scaled = notices.of(ScaledNotice)
         assert scaled[0].before == 1 and scaled[-1].after == 4
-        assert {n.actor for n in notices.of(ActorStartedNotice)} == {f"Held-{n}" for n in range(1, 5)}
+        assert {n.actor for n in notices.of(ActorStartedNotice)} == {
+            f"Held-{n}" for n in range(1, 5)
+        }

@@ -1,4 +1,4 @@
-"""A session is one line of turns: one at a time, in order, with its memory; and it may rest meanwhile."""
+"""A session is one line of turns: one at a time, in order; and it may rest meanwhile."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ async def test_turns_of_a_session_run_in_the_order_of_acceptance() -> None:
 
     async with pooled(AgentSpec(agent=agent, min=4)) as pool:
         turns = [
-            await pool.submit(str(n), session="s1", priority=random.choice(("batch", "interactive")))
+            await pool.submit(
+                str(n), session="s1", priority=random.choice(("batch", "interactive"))
+            )
             for n in range(100)
         ]
         await pool.wait(turns[-1].id)
@@ -86,9 +88,7 @@ async def test_the_order_holds_across_agents_and_failures() -> None:
         return text
 
     async with pooled({"a": agent, "b": agent}) as pool:
-        turns = [
-            await pool.submit(str(n), session="s1", agent="ab"[n % 2]) for n in range(6)
-        ]
+        turns = [await pool.submit(str(n), session="s1", agent="ab"[n % 2]) for n in range(6)]
         await pool.cancel(turns[2].id)
         await pool.wait(turns[-1].id)
         assert order == ["0", "1", "3", "3", "4", "5"]
@@ -121,7 +121,9 @@ async def test_turns_accepted_while_a_session_comes_to_rest_run() -> None:
             assert (second.state, (await first).state) == ("completed", "completed")
             # once nobody needs it, it is forgotten here
             assert pool.stats().sessions == 0
-            assert [m.content for m in (await pool.messages("s1")).items] == ["one"] * 2 + ["two"] * 2
+            assert [m.content for m in (await pool.messages("s1")).items] == ["one"] * 2 + [
+                "two"
+            ] * 2
 
 
 async def test_a_session_that_rests_in_the_store_goes_on() -> None:
@@ -157,7 +159,7 @@ async def test_reject_refuses_while_the_session_has_a_turn() -> None:
 
 
 async def test_sessions_can_be_made_listed_forked_and_deleted() -> None:
-    """The records of sessions: made once, listed a page at a time, forked with history, forgotten."""
+    """Sessions are made once, listed a page at a time, forked with history, forgotten."""
 
     async def agent(text: str) -> str:
         return f"re: {text}"

@@ -1,4 +1,4 @@
-"""What an agent keeps of a session: replaced, appended, saved on the way; and what it has not seen."""
+"""What an agent keeps of a session: replaced, appended, saved; and what it has not seen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Remembering:
 
 @pytest.mark.parametrize("append", [False, True])
 async def test_state_is_handed_to_the_next_turn(append: bool) -> None:
-    """Replaced or appended to, it is there in the next turn of the session, in that session only."""
+    """Replaced or appended to, it is there in the next turn of that session only."""
     agent = Remembering(append=append)
     async with pooled({"a": Scripted(agent.run, state_format="t/1")}) as pool:
         for text in ("a", "b", "c"):
@@ -85,13 +85,13 @@ async def test_a_function_agent_keeps_no_state() -> None:
 
 
 async def test_state_of_a_foreign_format_is_refused() -> None:
-    """An agent never gets state of another format; it says so, and a fork starts from the transcript."""
+    """State of another format is not handed over; a fork starts from the transcript."""
     old, new = Remembering(), Remembering()
     store = MemoryStore(clock=wall)
     async with pooled({"a": Scripted(old.run, state_format="old/1")}, store=store) as pool:
         await pool.ask("a", session="s1")
     async with pooled({"a": Scripted(new.run, state_format="new/1")}, store=store) as pool:
-        with pytest.raises(AgentFailed, match="'old/1'.*'new/1'.*fork"):
+        with pytest.raises(AgentFailed, match=r"'old/1'.*'new/1'.*fork"):
             await pool.ask("b", session="s1")
         assert new.seen == []
         fork = await pool.fork_session("s1")
@@ -201,7 +201,7 @@ async def test_the_words_of_an_interrupted_turn_are_unseen() -> None:
 
 
 async def test_agents_of_one_session_share_the_transcript_and_keep_their_own_state() -> None:
-    """What another agent was asked and said is unseen to this one until its next turn has completed."""
+    """What another agent heard and said is unseen until this one's next turn completed."""
     one, two = Remembering(), Remembering()
     agents = {
         "one": Scripted(one.run, state_format="one/1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -50,7 +51,7 @@ async def test_a_crash_concerns_its_own_turn_only() -> None:
 
 
 async def test_readers_are_told_to_forget_a_crashed_attempt() -> None:
-    """A second `turn.started` says that the text so far is void; the output has only the new one."""
+    """A second `turn.started` voids the text so far; the output has only the new one."""
     runs = 0
 
     async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
@@ -81,11 +82,9 @@ async def test_a_turn_that_crashes_every_time_is_a_dead_letter() -> None:
 
 
 async def test_actors_that_crash_repeatedly_degrade_the_agent() -> None:
-    """More crashes than are tolerated: degraded, told to observers; a new actor makes it ready again."""
+    """Too many crashes: degraded, told to observers; a new actor makes it ready again."""
     agent, notices = Crashing(4), Notices()
-    async with pooled(
-        {"a": agent}, observers=[notices], restarts_max=2, max_attempts=10
-    ) as pool:
+    async with pooled({"a": agent}, observers=[notices], restarts_max=2, max_attempts=10) as pool:
         turn = await pool.ask("hi", deadline_s=1_000)
         assert turn.output == "run 5"
         states = [n.state for n in notices.of(AgentStateNotice)]
@@ -107,7 +106,7 @@ async def test_crashes_are_followed_by_growing_pauses() -> None:
     async with pooled({"a": spec}, max_attempts=12, restarts_max=100, backoff_max_s=2.0) as pool:
         with pytest.raises(DeadLetter):
             await pool.ask("hi")
-        gaps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+        gaps = [b - a for a, b in pairwise(starts)]
         for n, gap in enumerate(gaps):
             full_s = min(2.0, 0.1 * 2**n)
             assert full_s / 2 <= gap <= full_s + 1e-6

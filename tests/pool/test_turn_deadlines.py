@@ -14,7 +14,7 @@ from tests.support.agents import Held, Scripted, Stubborn, collected, pooled, ti
 
 
 async def test_a_running_turn_expires() -> None:
-    """Its agent is cancelled at the deadline; who asked gets `DeadlineExceeded`; nothing was said."""
+    """Its agent is cancelled; who asked gets `DeadlineExceeded`; nothing was said."""
     agent = Held()
     loop = asyncio.get_running_loop()
     async with pooled(agent) as pool:
@@ -88,7 +88,7 @@ async def test_an_expired_turn_whose_agent_will_not_stop_ends_after_the_grace() 
 
 
 async def test_a_turn_that_ends_in_time_does_not_expire() -> None:
-    """A deadline that passes after the end changes nothing; many turns expire at their own times."""
+    """A deadline after the end changes nothing; many turns expire at their own times."""
     agent = Held()
     async with pooled(AgentSpec(agent=agent, max=100), start_limit=100) as pool:
         await agent.let("0", "1", "2")

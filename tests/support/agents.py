@@ -1,4 +1,4 @@
-"""Agents for tests of the engine: they wait to be let go, fail, hang, leak; and a pool on virtual time."""
+"""Agents that wait to be let go, fail, hang, leak; and a pool on virtual time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def pooled(
     name: str | None = None,
     **config: Any,
 ) -> AsyncIterator[AgentPool]:
-    """An open pool whose times of day follow the loop's clock; without a watchdog unless asked for."""
+    """An open pool whose times of day follow the loop's clock; by default no watchdog."""
     pool = AgentPool(
         agents,
         config=PoolConfig(**{"watchdog_s": 0.0, **config}),
@@ -59,7 +59,7 @@ async def ticks(count: int = 10) -> None:
 
 
 class Held:
-    """An agent whose turns wait until they are let go, by their input. Knows who runs, and how many did.
+    """An agent whose turns wait until they are let go, by their input. Knows who runs.
 
     A turn answers `done: <input>`.
     """
@@ -219,14 +219,22 @@ class Notices:
 
     def __init__(self) -> None:
         self.all: list[Notice] = []
+        self._told = asyncio.Event()
 
     def notice(self, notice: Notice) -> None:
         """Keep it."""
         self.all.append(notice)
+        self._told.set()
 
     def of(self, kind: type[N]) -> list[N]:
         """Those of one kind, in order."""
         return [notice for notice in self.all if isinstance(notice, kind)]
+
+    async def until(self, kind: type[Notice], count: int = 1) -> None:
+        """Until it was told so many of a kind."""
+        while len(self.of(kind)) < count:
+            self._told.clear()
+            await self._told.wait()
 
 
 async def collected(events: AsyncIterator[Event]) -> list[Event]:

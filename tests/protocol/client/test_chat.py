@@ -235,8 +235,8 @@ async def test_a_turn_whose_answer_is_lost_runs_once():
 async def test_a_break_right_after_the_answer_loses_no_event():
     """Accepted, and cut before the first event of a new session: it comes from its beginning."""
     agent = Held()
-    async with chatting(agent) as (peer, proxy, chat):
-        # window and cursor unknown to the client: it has the answer and nothing else
+    async with chatting(agent) as (_, proxy, chat):
+        # the client has the answer and nothing else
         turn = await chat.send("s", "x")
         proxy.cut()
         await agent.running.wait()

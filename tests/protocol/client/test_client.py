@@ -74,6 +74,7 @@ async def test_ask_raises_a_failure_that_comes_after_the_first_wait(monkeypatch)
             await client.ask("x", session="s", deadline_s=0.1)
         assert caught.value.code == "deadline_exceeded"
         assert caught.value.status == 504
+        assert caught.value.turn is not None
         assert caught.value.turn.state == "expired"
 
 

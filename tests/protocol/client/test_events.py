@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -18,7 +20,7 @@ TURN = Turn(
     request=TurnRequest(input="hi"),
     output="yes",
 )
-PLACE = {"epoch": 3, "seq": 7, "turn_id": "t", "session_id": "s", "at": 1.0}
+PLACE: dict[str, Any] = {"epoch": 3, "seq": 7, "turn_id": "t", "session_id": "s", "at": 1.0}
 
 ALL = [
     engine.TurnQueued(position=2, **PLACE),
