@@ -112,7 +112,7 @@ async def test_a_thousand_turns_at_random_end_once_each() -> None:
     async with pooled({"a": spec(max=6)}, **config) as pool:
         await asyncio.gather(*[one(pool, n) for n in range(1_000)])
         await asyncio.sleep(120)
-        assert len(accepted) > 500
+        assert len(accepted) > 400
         for n in range(25):
             ids = [turn_id for turn_id, session in accepted.items() if session == f"s{n}"]
             await ends_once(
