@@ -44,7 +44,8 @@ def estimated_wait_s(load: Load) -> float:
 def refusal(load: Load, *, agent: str, deadline_s: float) -> Refused | None:
     """Why the turn is not taken, or None if it is."""
     hold_s = load.mean_hold_s or 0.0
-    place_s = hold_s / load.capacity
+    # until a turn has ended nobody knows: a guess that brings nobody back at once
+    place_s = 1.0 if load.mean_hold_s is None else hold_s / load.capacity
     if load.queued >= load.queue_max:
         return Overloaded(
             f"the queue of agent {agent!r} is full ({load.queue_max} turns); try again later, "

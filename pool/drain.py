@@ -15,11 +15,9 @@ async def drain(turns: Turns, *, deadline_s: float, grace_s: float) -> None:
 
     What an agent does after that is nobody's turn any more: its actor is abandoned.
     """
-    if await turns.emptied(deadline_s):
-        return
+    await turns.emptied(deadline_s)
     error = TurnError("draining", "the server was shut down before the turn ended", retryable=True)
-    for turn in list(turns.live.values()):
-        turns.stop(turn, Stop("interrupted", error=error))
+    turns.stop_all(Stop("interrupted", error=error))
     if not await turns.emptied(grace_s):
         turns.abandon_all()
     await turns.settled(_LAST_S)

@@ -202,7 +202,12 @@ class Intake:
 
     def _parent(self, agent: str, key: SessionKey) -> LiveTurn | None:
         parent = scope.current.get()
-        if parent is None or self._turns.live.get(parent.id) is not parent:
+        if parent is None:
+            return None
+        if parent.phase != "running":
+            raise Conflict(f"turn {parent.id} has ended; what is left of it may ask no more")
+        if self._turns.live.get(parent.id) is not parent:
+            # another pool's
             return None
         chain = [parent]
         while chain[-1].parent is not None:

@@ -86,6 +86,7 @@ class AgentPool(Watch):
         self._ticks = 0
         self._tick_timer: asyncio.TimerHandle | None = None
         self._watchdog: Watchdog | None = None
+        self._ending: asyncio.Task[None] | None = None
         not_open: Any = _NotOpen()
         self._loop = self._sessions = self._turns = not_open
         self._intake: Intake = not_open
@@ -147,12 +148,16 @@ class AgentPool(Watch):
         """Drain (by default for `close_deadline_s`), end the actors, let go of everything."""
         if self._tick_timer is None:
             return
-        await self.drain(
-            deadline_s=self.config.close_deadline_s if deadline_s is None else deadline_s
-        )
-        if not self._stopped_ticking():
-            # somebody else closes it as well, and was here first
-            return
+        if self._ending is None:
+            await self.drain(
+                deadline_s=self.config.close_deadline_s if deadline_s is None else deadline_s
+            )
+        if self._ending is None:
+            self._ending = self._loop.create_task(self._end(), name=f"end of {self.name}")
+        # Once begun it goes on to its end, whoever closes the pool leaves or closes it as well.
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         self._turns.close()
         grace_s = self.config.cancel_grace_s
         await asyncio.gather(*(d.supervisor.close(grace_s) for d in self._dispatchers.values()))
@@ -162,6 +167,9 @@ class AgentPool(Watch):
         scope.untrack(self._loop, self._tracking)
         if self._owns_store:
             await self.store.close()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+            self._tick_timer = None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -189,12 +197,6 @@ class AgentPool(Watch):
         self._intake.closed = True
         await self._intake.settled(self.config.cancel_grace_s)
         await drain(self._turns, deadline_s=deadline_s, grace_s=self.config.cancel_grace_s)
-
-    def _stopped_ticking(self) -> bool:
-        timer, self._tick_timer = self._tick_timer, None
-        if timer is not None:
-            timer.cancel()
-        return timer is not None
 
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(self.config.tick_s / _STORE_TICKS, self._tick)

@@ -72,6 +72,8 @@ class Turns:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._graces: dict[str, asyncio.TimerHandle] = {}
         self._emptied: list[asyncio.Future[None]] = []
+        # how turns end that are accepted when all others have been stopped
+        self._stopped: Stop | None = None
         self._loop = asyncio.get_running_loop()
 
     # --- beginning
@@ -85,8 +87,11 @@ class Turns:
         goes = session.join(turn, first=first)
         position = dispatcher.position(turn) if goes else len(session.line)
         self.tell(turn, TurnQueued(position=position, at=turn.record.created_at))
-        if goes:
+        # one that the store took too long to accept expires as soon as the loop goes on
+        if goes and not (self._store.suspends and turn.deadline <= self.clock()):
             dispatcher.ready(turn)
+        if self._stopped is not None:
+            self.stop(turn, self._stopped)
 
     def started(self, turn: LiveTurn) -> None:
         """An actor was found for the turn."""
@@ -317,6 +322,12 @@ class Turns:
             await asyncio.wait([emptied], timeout=timeout_s)
         return not self.live
 
+    def stop_all(self, stop: Stop) -> None:
+        """Make every turn end early, also those that the store has yet to accept."""
+        self._stopped = stop
+        for turn in list(self.live.values()):
+            self.stop(turn, stop)
+
     def abandon_all(self) -> None:
         """Leave behind every agent that has not let itself be stopped."""
         for turn in list(self.live.values()):
@@ -325,8 +336,11 @@ class Turns:
     async def settled(self, timeout_s: float) -> None:
         """Wait for everything that was begun on behalf of turns, at most so long."""
         until = self.clock() + timeout_s
-        while self._tasks and self.clock() < until:
-            await asyncio.wait(self._tasks, timeout=until - self.clock())
+        while self._tasks:
+            left_s = max(0.0, until - self.clock())
+            done, _ = await asyncio.wait(self._tasks, timeout=left_s)
+            if not done:
+                return
 
     async def give_up(self) -> None:
         """Let go of turns whose ends the store has not taken, and tell who waits for them."""

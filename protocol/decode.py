@@ -20,9 +20,11 @@ MAX_DEPTH: Final = 64
 
 _is_id: Final = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+# Where it is wrong, at the end of msgspec's text. What callers wrote may look alike, but for this.
+_AT: Final = re.compile(r"(.*) - at `(?:key` in `)?\$([A-Za-z0-9_.\[\]]*)`", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)", re.DOTALL)
 _PATTERN: Final = re.compile(r"Expected `str` matching regex .*", re.DOTALL)
-_CHOICE: Final = re.compile(r"Invalid enum value .*", re.DOTALL)
+_CHOICE: Final = re.compile(r"Invalid (?:enum )?value .*", re.DOTALL)
 
 
 def body(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
@@ -62,13 +64,12 @@ def identifier(text: str, field: str) -> str:
 
 def invalid_fields(error: ValidationError, where: str) -> InvalidFields:
     """Which field is wrong, and why, without what the caller wrote into it."""
-    text, _, path = str(error).rpartition(" - at `")
-    if not text:
-        text, path = str(error), ""
-    field = path.rstrip("`").lstrip("$").lstrip(".")
+    text, field = str(error), ""
+    if at := _AT.fullmatch(text):
+        text, field = at[1], at[2].lstrip(".")
     if unknown := _UNKNOWN.fullmatch(text):
-        name = unknown[1] if _NAME.fullmatch(unknown[1]) else ""
-        field = f"{field}.{name}".strip(".")
+        name = unknown[1].removesuffix("`")
+        field = f"{field}.{name if _NAME.fullmatch(name) else ''}".strip(".")
         text = "this field is not known"
     text = _PATTERN.sub("not of the form that is asked for", text)
     text = _CHOICE.sub("not one of the values to choose from", text)

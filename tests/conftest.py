@@ -11,21 +11,17 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from inspect import iscoroutinefunction
-from types import FrameType
 from typing import Any, Final
 
 import pytest
 import uvloop
 
 from tests.support.loop import VirtualLoop
-from tests.support.run import SEED_VARIABLE, TooSlow, run_clean
+from tests.support.run import CAP_S, SEED_VARIABLE, broken_off_after, run_clean
 
-CAP_S: Final = 30.0
 # What blocks the loop cannot be cancelled: it is broken off this much later.
 BLOCKED_GRACE_S: Final = 10.0
 
@@ -72,11 +68,11 @@ def _synchronous(
     @wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
         if marker is None:
-            with _broken_off_after(CAP_S):
+            with broken_off_after(CAP_S):
                 run_clean(VirtualLoop(), test(*args, **kwargs))
         else:
             cap_s = _cap_s(*marker.args, **marker.kwargs)
-            with _broken_off_after(cap_s + BLOCKED_GRACE_S):
+            with broken_off_after(cap_s + BLOCKED_GRACE_S):
                 run_clean(uvloop.new_event_loop(), test(*args, **kwargs), cap_s=cap_s)
 
     return run
@@ -84,19 +80,3 @@ def _synchronous(
 
 def _cap_s(cap_s: float = CAP_S) -> float:
     return cap_s
-
-
-@contextmanager
-def _broken_off_after(seconds: float) -> Iterator[None]:
-    """Raise `TooSlow` wherever the test is by then, again every second until it gives in."""
-
-    def break_off(_: int, frame: FrameType | None) -> None:
-        raise TooSlow(f"the test blocked the loop or never paused for {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, break_off)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

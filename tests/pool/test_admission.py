@@ -73,3 +73,10 @@ def test_a_full_share_refuses_its_tenant_only() -> None:
     refused = refusal(but(tenant_queued=50), agent="a", deadline_s=600)
     assert isinstance(refused, TenantQueueFull)
     assert refusal(but(tenant_queued=49), agent="a", deadline_s=600) is None
+
+
+def test_a_full_queue_that_knows_nothing_says_a_second() -> None:
+    """Before the first turn has ended there is no estimate, but no invitation to come at once."""
+    refused = refusal(but(queued=100, mean_hold_s=None), agent="a", deadline_s=600)
+    assert refused is not None
+    assert refused.retry_after_s == 1.0

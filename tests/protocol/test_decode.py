@@ -48,6 +48,8 @@ def test_an_error_does_not_repeat_what_was_sent() -> None:
         {"input": "a", "priority": secret},
         {"input": "a", "agent": secret},
         {"input": "a", secret: 1},
+        {"input": "a", f"{secret} - at `$.input": 1},
+        {"input": "a", f"x - at `{secret}": 1},
     ):
         with pytest.raises(InvalidRequest) as caught:
             decode.body(DECODER, msgspec.json.encode(body))

@@ -23,7 +23,7 @@ from typing import Protocol
 from pool import Context, Decision, Principal, TextDelta, ToolCall, TurnEnd, TurnInput
 from pool.errors import ProviderOverloaded
 from pool.store.base import SessionKey
-from tests.support.audit import Run, Witness
+from tests.support.audit import TINY_S, Run, Witness
 
 
 class Helper(Protocol):
@@ -50,7 +50,9 @@ class ScriptedAgent:
 
     state_format = "sim/1"
 
-    def __init__(self, witness: Witness, random: Random, *, helper: Helper, open_fails: float) -> None:
+    def __init__(
+        self, witness: Witness, random: Random, *, helper: Helper, open_fails: float
+    ) -> None:
         self._witness = witness
         self._random = random
         self._helper = helper
@@ -142,9 +144,8 @@ class ScriptedAgent:
 async def _deaf(seconds: float) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    while (left_s := until - loop.time()) > 0:
+    while (left_s := until - loop.time()) > TINY_S:
         try:
             await asyncio.sleep(left_s)
         except asyncio.CancelledError:
             continue
-

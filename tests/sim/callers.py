@@ -12,7 +12,6 @@ from pool import Context, Cursor, TurnRequest
 from pool.errors import (
     Conflict,
     DeadlineExceeded,
-    IdempotencyMismatch,
     NotFound,
     PoolError,
     Refused,
@@ -264,7 +263,9 @@ class Callers:
         asked = self._asked(key, agent, script, deadline_s, "queue")
         asked.nested = True
         try:
-            turn = await self._pool.ask(asked.input, agent=agent, session=session, deadline_s=deadline_s)
+            turn = await self._pool.ask(
+                asked.input, agent=agent, session=session, deadline_s=deadline_s
+            )
         except asyncio.CancelledError:
             asked.given_up = True
             asked.fate = "left"
@@ -277,7 +278,7 @@ class Callers:
     def _nested_failed(self, asked: Asked, error: PoolError) -> None:
         if error.turn_id is not None:
             self._accepted(asked, error.turn_id)
-        elif isinstance(error, Refused | DeadlineExceeded):
+        elif isinstance(error, Refused | DeadlineExceeded | Conflict):
             asked.fate = "refused"
 
     async def usurp(self, ctx: Context) -> None:
@@ -308,7 +309,9 @@ class Callers:
         for live in list(self._witness.live.values()):
             for pending in live.record.pending:
                 times = self._random.choice([1, 1, 2])
-                choices = [self._decide(live.id, pending.call_id, live.tenant) for _ in range(times)]
+                choices = [
+                    self._decide(live.id, pending.call_id, live.tenant) for _ in range(times)
+                ]
                 decided = await asyncio.gather(*choices)
                 if sum(decided) > 1:
                     self._witness.wrong(20, f"call {pending} of {live} was decided {decided}")
@@ -331,6 +334,3 @@ class Callers:
         except (Conflict, NotFound):
             return False
         return True
-
-
-__all__ = ["Callers", "IdempotencyMismatch"]

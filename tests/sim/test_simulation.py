@@ -30,6 +30,7 @@ def test_a_pool_that_is_drained():
     """A drain in the middle of it all admits nothing more, ends everything and is in time."""
     run_seeds(Scenario(drains=True, resizes=False), range(200))
     run_seeds(Scenario(drains=True, resizes=False, store="suspends"), range(200))
+    run_seeds(Scenario(drains=True, store="slow"), range(100))
 
 
 def test_agents_that_do_not_always_open():

@@ -19,6 +19,7 @@ from pool.events import START, TurnEnded, TurnQueued, TurnStarted
 from pool.live import LiveTurn
 from pool.reader import join_deltas
 from pool.store.base import SessionKey, Store
+from pool.turn import IfBusy
 
 Fate = Literal["open", "accepted", "refused", "left"]
 
@@ -37,7 +38,7 @@ class Asked:
     agent: str
     script: str
     deadline_s: float
-    if_busy: str = "queue"
+    if_busy: IfBusy = "queue"
     nested: bool = False
     at: float | None = None
     fate: Fate = "open"
@@ -127,6 +128,9 @@ class Witness:
                 self.wrong(3, f"{run} begins in a session that runs {other}")
         if now > deadline + TINY_S:
             self.wrong(8, f"{run} begins {now - deadline:.3f} s after its deadline")
+        live = self.live.get(run.turn_id)
+        if live is None or live.stop is not None:
+            self.wrong(8, f"{run} begins though it is to end, or has")
         if self.asked[run.number].fate == "refused":
             self.wrong(5, f"{run} was refused and begins")
         self.running[run.actor] = run
@@ -177,7 +181,9 @@ class Witness:
             again = [t for t in self.live.values() if t.phase == "queued" and t.record.attempt]
             config = self.pool.config
             if dispatcher.waiting > config.queue_max + len(again):
-                self.wrong(7, f"{name}: {dispatcher.waiting} turns in a queue of {config.queue_max}")
+                self.wrong(
+                    7, f"{name}: {dispatcher.waiting} turns in a queue of {config.queue_max}"
+                )
             for tenant, placed in dispatcher._placed_by.items():
                 if placed > config.tenant_queue_max + len(again):
                     self.wrong(7, f"{name}: {placed} turns of tenant {tenant}")
@@ -342,9 +348,9 @@ def _read(witness: Witness, turn: Turn, read: Read, events: Sequence[Event]) -> 
         # it left in the middle, perhaps of a run of deltas
         last = seen[-1].seq
         stored = join_deltas([event for event in events if event.seq <= last])
-    if read.whole or seen:
-        if [_essence(event) for event in seen] != [_essence(event) for event in stored]:
-            witness.wrong(11, f"turn {turn.input!r}: read {seen}, stored {stored}")
+    same = [_essence(event) for event in seen] == [_essence(event) for event in stored]
+    if (read.whole or seen) and not same:
+        witness.wrong(11, f"turn {turn.input!r}: read {seen}, stored {stored}")
     if read.whole and not (seen and seen[-1].terminal):
         witness.wrong(11, f"turn {turn.input!r}: reading stopped before its end: {seen}")
 

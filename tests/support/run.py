@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Final, TypeVar
 
 from tests.support.loop import SeededLoop
@@ -17,6 +19,8 @@ T = TypeVar("T")
 
 # Only this seed is run if it is set.
 SEED_VARIABLE: Final = "ACTORPOOL_SEED"
+# How long a test may take in real time, unless it says otherwise.
+CAP_S: Final = 30.0
 # Turns of the loop in which a task that is about to end may still do so after the test.
 LAST_TICKS: Final = 5
 # How long, on the loop's clock, a cancelled task may take to end.
@@ -64,21 +68,42 @@ def run_clean(
 
 
 def run_seeds(
-    make: Callable[[], Coroutine[Any, Any, object]], seeds: Iterable[int] = range(100)
+    make: Callable[[], Coroutine[Any, Any, object]],
+    seeds: Iterable[int] = range(100),
+    *,
+    cap_s: float = CAP_S,
 ) -> None:
     """Run a fresh coroutine per seed on a `SeededLoop`; `SeedFailed` names the first that fails.
 
-    With ACTORPOOL_SEED in the environment (`pytest --seed N` sets it) only that seed is run.
+    With ACTORPOOL_SEED in the environment (`pytest --seed N` sets it) only that seed is run. A seed
+    under which the scenario spins without end is broken off after `cap_s` seconds (real ones).
     """
     only = os.environ.get(SEED_VARIABLE)
     for seed in seeds if only is None else [int(only)]:
         try:
-            run_clean(SeededLoop(seed), make())
+            with broken_off_after(cap_s):
+                run_clean(SeededLoop(seed), make())
         except Exception as error:
             raise SeedFailed(
                 f"failed with seed {seed}: {type(error).__name__}: {error}\n"
                 f"replay it: pytest --seed {seed}, or {SEED_VARIABLE}={seed} in the environment"
             ) from error
+
+
+@contextmanager
+def broken_off_after(seconds: float) -> Iterator[None]:
+    """Raise `TooSlow` wherever the test is by then, again every second until it gives in."""
+
+    def break_off(_: int, frame: FrameType | None) -> None:
+        raise TooSlow(f"the test blocked the loop or never paused for {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, break_off)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _run(

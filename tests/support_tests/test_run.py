@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import warnings
+from itertools import count
 from typing import Any
 
 import pytest
 import uvloop
 
-from tests.support import UncleanTest, VirtualLoop, run_clean
-from tests.support.run import TooSlow
+from tests.support import SeedFailed, UncleanTest, VirtualLoop, run_clean, run_seeds
+from tests.support.run import TooSlow, broken_off_after
 
 
 async def _forever() -> None:
@@ -123,6 +125,28 @@ def test_a_cap_ends_a_slow_test(make: Any) -> None:
     """Past its cap a test is cancelled, and the error says where it stood."""
     with pytest.raises(TooSlow, match=r"longer than 0\.05 s:\n  the test: _forever"):
         run_clean(make(), _forever(), cap_s=0.05)
+
+
+def test_a_scenario_that_spins_is_broken_off() -> None:
+    """A seed under which tasks go round and round in no time fails, and is named."""
+
+    async def spin() -> None:
+        for _ in count():
+            await asyncio.sleep(0)
+
+    with pytest.raises(SeedFailed, match=r"failed with seed 3: TooSlow"):
+        run_seeds(spin, [3], cap_s=0.1)
+
+
+@pytest.mark.parametrize("make", [VirtualLoop, uvloop.new_event_loop])
+def test_a_test_that_blocks_the_loop_is_broken_off(make: Any) -> None:
+    """What cannot be cancelled, because it never pauses, fails all the same."""
+
+    async def block() -> None:
+        time.sleep(5)  # noqa: ASYNC251 - blocking is the point
+
+    with pytest.raises(TooSlow), broken_off_after(0.1):
+        run_clean(make(), block())
 
 
 @pytest.mark.real_time(5)

@@ -80,7 +80,7 @@ def test_what_is_no_object_with_a_type_is_a_bad_frame(text):
         ({"type": "turn", "session_id": "s", "input": "x", "unknown": 1}, "unknown"),
         ({"type": "approve", "turn_id": "t", "call_id": "c", "decision": "maybe"}, "decision"),
         ({"type": "ack", "session_id": "s"}, ""),
-        ({"type": "hello", "sessions": {"a b": None}}, ""),
+        ({"type": "hello", "sessions": {"a b": None}}, "sessions"),
         ({"type": "ping", "ref": 1.5}, "ref"),
         ({"type": "nonsense"}, "type"),
     ],
@@ -93,6 +93,16 @@ def test_a_command_with_a_mistake_is_refused_by_field(fields, field):
     assert caught.value.kind == fields["type"]
     if field:
         assert caught.value.problem.field == field
+
+
+@pytest.mark.parametrize("kind", ["hunter2", "hunter2 - at `$.ref", "hunter2" * 10_000])
+def test_a_refusal_does_not_repeat_an_unknown_type(kind):
+    """What was sent may be secret or huge: it does not come back."""
+    with pytest.raises(BadCommand) as caught:
+        decode(frame(type=kind))
+    problem = caught.value.problem
+    assert problem.field == "type"
+    assert "hunter2" not in f"{problem.detail} {problem.errors}"
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,19 @@ async def test_a_turn_of_a_browser_that_goes_away_is_cancelled_if_it_was_to_be()
         await agent.cancelled.wait()
 
 
+async def test_turns_that_wait_behind_each_other_are_cancelled_together():
+    """When their socket ends none of them is started, though the one before it has just ended."""
+    agent = Held()
+    turn = {"session_id": "s", "input": "x", "on_disconnect": "cancel"}
+    async with serving(agent) as peer:
+        async with talking(peer) as talk:
+            accepted = [(await talk.ask("turn", **turn))["turn"] for _ in range(4)]
+            await agent.running.wait()
+        ended = [await peer.pool.wait(turn["id"]) for turn in accepted]
+    assert [turn.state for turn in ended] == ["cancelled"] * 4
+    assert [turn.attempt for turn in ended] == [1, 0, 0, 0]
+
+
 async def test_a_turn_goes_on_without_its_socket_by_default():
     """A reader that leaves does not end the turn."""
     agent = Held()
