@@ -115,9 +115,17 @@ class Dispatcher:
     # --- the way of a turn
 
     def admit(
-        self, *, tenant: str, priority: Priority, deadline_s: float, ahead_in_session: int
+        self,
+        *,
+        tenant: str,
+        priority: Priority,
+        deadline_s: float,
+        ahead_in_session: int,
+        asker: LiveTurn | None = None,
     ) -> None:
-        """Give a new turn a place among those that wait, or raise why it is refused."""
+        """Give a new turn a place among those that wait, or raise why it is refused. `asker`: the
+        turn that it is asked in.
+        """
         supervisor = self.supervisor
         mine = self._placed_by.get(tenant, 0)
         now = self._clock()
@@ -129,13 +137,19 @@ class Dispatcher:
                 "it is tried again at intervals",
                 retry_after_s=self._config.backoff_max_s,
             )
-        if self._overload.sheds(priority):
+        rides = (
+            asker is not None
+            and bool(supervisor.idle)
+            and not ahead_in_session
+            and self._lender(asker) is not None
+        )
+        if self._overload.sheds(priority) and not rides:
             raise Overloaded(
                 f"agent {self.name!r} is overloaded and takes no turns of priority {priority!r}",
                 retry_after_s=self._config.overload_window_s,
             )
         free = supervisor.idle and self.limiter.held < self.limiter.limit
-        if self._placed or ahead_in_session or not free:
+        if not rides and (self._placed or ahead_in_session or not free):
             load = self._load(tenant, mine, ahead_in_session)
             refused = refusal(load, agent=self.name, deadline_s=deadline_s)
             if refused is not None:
@@ -242,7 +256,6 @@ class Dispatcher:
     def scale(self) -> None:
         """Start actors at once if they are wanted."""
         want = self._wanted()
-        self._hold.note(want, self._clock())
         if want > self._want:
             self._rescaled(want)
         self.supervisor.scale(want, keep=max(want, self._want))
@@ -308,16 +321,19 @@ class Dispatcher:
         return estimated_wait_s(self._load(tenant, self._placed_by.get(tenant, 0), 0))
 
     def _permit(self, turn: LiveTurn) -> bool:
-        # A turn asked from within another runs on that one's permit: it waits for us.
         turn.limiter = self.limiter
-        parent = turn.parent
-        while parent is not None:
-            if parent.has_permit and parent.limiter is self.limiter:
-                parent.riders = (*parent.riders, turn)
-                return True
-            parent = parent.parent
+        lender = None if turn.parent is None else self._lender(turn.parent)
+        if lender is not None:
+            lender.riders = (*lender.riders, turn)
+            return True
         turn.has_permit = self.limiter.take()
         return turn.has_permit
+
+    def _lender(self, asker: LiveTurn | None) -> LiveTurn | None:
+        # A turn asked from within another runs on that one's permit: it waits for us.
+        while asker is not None and not (asker.has_permit and asker.limiter is self.limiter):
+            asker = asker.parent
+        return asker
 
     def _rider(self) -> LiveTurn | None:
         # Whoever runs on its asker's permit must not wait behind those who wait for that permit.

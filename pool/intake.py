@@ -106,7 +106,7 @@ class Intake:
                     principal = parent.principal
                     key = SessionKey(principal.tenant, key.id)
         try:
-            self._admit(dispatcher, request, key, deadline_s)
+            self._admit(dispatcher, request, key, deadline_s, parent)
         except Refused as refused:
             earlier = await self._earlier(key, request, dispatcher.name, idempotency_key)
             if earlier is not None:
@@ -232,7 +232,12 @@ class Intake:
     # --- admission
 
     def _admit(
-        self, dispatcher: Dispatcher, request: TurnRequest, key: SessionKey, deadline_s: float
+        self,
+        dispatcher: Dispatcher,
+        request: TurnRequest,
+        key: SessionKey,
+        deadline_s: float,
+        asker: LiveTurn | None,
     ) -> None:
         if self.closed:
             raise Draining("the pool is shutting down and takes no more turns", retry_after_s=1.0)
@@ -242,6 +247,7 @@ class Intake:
             priority=request.priority,
             deadline_s=deadline_s,
             ahead_in_session=ahead,
+            asker=asker,
         )
 
     async def _earlier(

@@ -199,8 +199,12 @@ class Turn(Struct, kw_only=True, gc=False):
 
     @property
     def spoken(self) -> bool:
-        """Whether the turn adds its input and output to the transcript."""
-        return self.state in SPOKEN and not self.forgotten
+        """Whether the turn adds its input and output to the transcript.
+
+        One that was cancelled before it ever ran was taken back: it adds nothing.
+        """
+        taken_back = self.state == "cancelled" and self.attempt == 0
+        return self.state in SPOKEN and not taken_back and not self.forgotten
 
     def move(self, state: State) -> None:
         """Go to `state`; `Conflict` if a turn may not go there from where it is."""

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pool.store.base import AgentState, Page, StateChange
 from pool.store.listing import place_of
-from pool.turn import SPOKEN, Message, Turn, messages
+from pool.turn import Message, Turn, messages
 
 # What one turn said: the turn itself, or its messages once its record is gone.
 Entry = Turn | tuple[Message, ...]
@@ -49,7 +49,7 @@ class Transcript(Struct, eq=False):
 
     def end(self, turn: Turn, change: StateChange | None, version: int) -> None:
         """Add what an ended turn said. If it completed its agent has seen it, and all before it."""
-        if turn.state in SPOKEN and not turn.forgotten:
+        if turn.spoken:
             self.entries.append(turn)
         if self.checkpoints is not None:
             self.checkpoints.pop(turn.id, None)

@@ -6,6 +6,7 @@ connection. Or it is a command with a mistake: `BadCommand`, which is answered.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -124,7 +125,7 @@ def decode(text: str) -> AnyCommand:
     except ValidationError as error:
         raise _mistake(text, error) from None
     except (DecodeError, UnicodeError, RecursionError):
-        raise BadFrame("the frame is not a JSON object") from None
+        raise _unreadable(text) from None
     # Counting brackets costs nothing and clears all but the odd frame.
     if text.count("{") + text.count("[") > MAX_DEPTH and depth(command) > MAX_DEPTH:
         detail = f"the frame is nested deeper than {MAX_DEPTH} levels"
@@ -136,10 +137,32 @@ def _kind(command: AnyCommand) -> str:
     return str(command.__struct_config__.tag)
 
 
+def _unreadable(text: str) -> Exception:
+    # A lone surrogate (half an emoji, cut by a browser) is JSON all the same: it costs the command,
+    # not the connection with all its sessions.
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return BadFrame("the frame is not a JSON object")
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        return BadFrame("the frame is not a JSON object with a type")
+    problem = InvalidRequest("the frame holds text that is no Unicode, such as half an emoji")
+    return BadCommand(problem, value["type"], _repeatable(value.get("ref")))
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _repeatable(ref: object) -> Ref | None:
+    if type(ref) is int or (type(ref) is str and not any("\ud800" <= c <= "\udfff" for c in ref)):
+        return ref if len(str(ref)) <= 128 else None
+    return None
+
+
 def _mistake(text: str, error: ValidationError) -> Exception:
     try:
         head = _head.decode(text)
     except (DecodeError, UnicodeError, RecursionError):
         return BadFrame("the frame is not a JSON object with a type")
-    ref = head.ref if type(head.ref) in (str, int) and len(str(head.ref)) <= 128 else None
-    return BadCommand(invalid_fields(error, "the frame"), head.type, ref)
+    return BadCommand(invalid_fields(error, "the frame"), head.type, _repeatable(head.ref))

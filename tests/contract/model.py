@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pool.events import Cursor
 from pool.store.base import Lease, StateChange
-from pool.turn import SPOKEN, Turn
+from pool.turn import Turn
 
 
 @dataclass
@@ -55,7 +55,7 @@ class ModelSession:
         """A turn has ended; whether the lease was released with it."""
         self.checkpoints.pop(turn.id, None)
         grown = self.grown(turn.agent, "", change) if change is not None else None
-        if turn.state in SPOKEN and not turn.forgotten:
+        if turn.spoken:
             self.said += [turn.input, turn.output] if turn.output else [turn.input]
         if turn.state == "completed":
             data = grown if grown is not None else self.state(turn.agent, "")[0]

@@ -55,6 +55,7 @@ def said(*texts: str) -> list[Event]:
 def finish(turn: Turn, state: State = "completed", output: str = "hi") -> Turn:
     """Bring a turn to a terminal state, as the engine does before it commits."""
     turn.state = state
+    turn.attempt = 1
     turn.output = output
     turn.finished_at = turn.created_at + 1
     if state == "failed":

@@ -146,3 +146,13 @@ async def test_an_unknown_session_has_said_nothing(opening: Opening) -> None:
     async with opening() as (store, _):
         assert await store.messages(S1, None, 10) == ([], None)
         assert await store.turns(S1, None, 10) == ([], None)
+
+
+async def test_what_was_cancelled_before_it_ran_adds_nothing(opening: Opening) -> None:
+    """A turn that was taken back while it waited is not in the transcript."""
+    async with opening() as (store, _):
+        turn = make_turn("never heard")
+        _, lease = await accept(store, turn)
+        finish(turn, "cancelled", "").attempt = 0
+        await store.commit(lease, turn, [])
+        assert await transcript_of(store, S1) == []

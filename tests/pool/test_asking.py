@@ -12,7 +12,7 @@ from pool.agent import Context
 from pool.errors import AgentFailed, Draining, InvalidRequest, NotFound
 from pool.events import TextDelta, ToolCalled, UsageReported
 from pool.turn import Principal, Usage
-from tests.support.agents import Held, Scripted, collected, pooled, said
+from tests.support.agents import Held, Scripted, collected, pooled, said, ticks
 
 
 async def echo(text: str) -> str:
@@ -226,6 +226,7 @@ async def test_what_belongs_to_another_tenant_is_not_found() -> None:
         ):
             with pytest.raises(NotFound):
                 await call
+        await ticks()
         assert agent.cancelled == [] and (await pool.turn(turn.id)).state == "running"
         await agent.let_all()
 

@@ -95,6 +95,10 @@ def _spec(agent: Any) -> AgentSpec:
     return agent if isinstance(agent, AgentSpec) else AgentSpec(agent=agent, max=1)
 
 
+def _sharing(agent: Any) -> AgentSpec:
+    return AgentSpec(agent=agent, max=1, limit="provider", limit_initial=1)
+
+
 async def quiet(pool: AgentPool) -> None:
     """Wait until no turn is left; then nothing may be taken any more, and the pool answers."""
     for _ in range(200):
@@ -249,12 +253,7 @@ async def test_a_nested_ask_cancelled_at_every_await(store: str):
         turn = await pool.ask(text, agent="teller")
         return turn.output
 
-    shared = {"limit": "provider", "limit_initial": 1, "max": 1}
-    agents = {
-        "outer": AgentSpec(agent=outer, **shared),
-        "teller": AgentSpec(agent=teller, **shared),
-    }
-    async with pool_of(store, **agents) as pool:
+    async with pool_of(store, outer=_sharing(outer), teller=_sharing(teller)) as pool:
         cuts = await sweep_cancel(
             lambda: pool.ask("hi", agent="outer", session="s1"), lambda: quiet(pool)
         )
@@ -270,12 +269,7 @@ async def test_a_nested_ask_whose_asker_is_cancelled_in_its_own_awaits(store: st
         await sweep_cancel(lambda: pool.ask(text, agent="teller"))
         return "swept"
 
-    shared = {"limit": "provider", "limit_initial": 1, "max": 1}
-    agents = {
-        "outer": AgentSpec(agent=outer, **shared),
-        "teller": AgentSpec(agent=teller, **shared),
-    }
-    async with pool_of(store, **agents) as pool:
+    async with pool_of(store, outer=_sharing(outer), teller=_sharing(teller)) as pool:
         assert (await pool.ask("hi", agent="outer")).output == "swept"
         await quiet(pool)
 

@@ -14,8 +14,10 @@ from pool.agent import Context, Decision, ToolCall
 from pool.errors import PoolError
 from pool.events import START, TextDelta
 from pool.store.base import SessionKey
+from pool.store.memory import MemoryStore
 from pool.turn import IfBusy, Principal
-from tests.support.agents import Scripted, collected, pooled, ticks
+from tests.support.agents import Scripted, collected, pooled, ticks, wall
+from tests.support.stores import YieldingStore
 
 
 async def anything(turn: TurnInput, ctx: Context) -> TurnEnd:
@@ -84,8 +86,11 @@ async def test_one_terminal_event_whatever_happens(
         assert (await pool.cancel(turn.id)).state == ends
 
 
-async def test_a_thousand_turns_at_random_end_once_each() -> None:
+@pytest.mark.parametrize("suspends", [False, True])
+async def test_a_thousand_turns_at_random_end_once_each(suspends: bool) -> None:
     """Any mixture of endings, priorities and policies, cancelled at any moment."""
+    memory = MemoryStore(clock=wall)
+    store = YieldingStore(memory) if suspends else memory
     random = Random(11)
     kinds = ("answers", "fails", "crashes once", "hangs", "asks", "stubborn")
     policies: tuple[IfBusy, ...] = ("queue", "queue", "queue", "interrupt", "rollback")
@@ -109,7 +114,7 @@ async def test_a_thousand_turns_at_random_end_once_each() -> None:
             await pool.cancel(turn.id)
         await pool.wait(turn.id)
 
-    async with pooled({"a": spec(max=6)}, **config) as pool:
+    async with pooled({"a": spec(max=6)}, store=store, **config) as pool:
         await asyncio.gather(*[one(pool, n) for n in range(1_000)])
         await asyncio.sleep(120)
         assert len(accepted) > 400

@@ -208,3 +208,26 @@ async def test_conflicts_of_nesting_do_not_reach_other_pools() -> None:
         assert (await first.ask("hi")).output == "inner hi"
         with pytest.raises(Conflict):
             await first.open()
+
+
+async def test_it_is_taken_although_others_would_have_to_wait() -> None:
+    """A nested turn that can start on its parent's permit is not refused for others' long waits."""
+
+    async def back(text: str) -> str:
+        await asyncio.sleep(30)
+        return text
+
+    async def front(text: str) -> str:
+        return (await pool.ask(text, agent="back")).output
+
+    agents = {
+        "front": AgentSpec(agent=front, min=1, max=1, limit="p", limit_initial=1),
+        "back": AgentSpec(agent=back, min=2, max=2, limit="p"),
+    }
+    async with pooled(agents) as pool:
+        await pool.ask("first", agent="back")
+        assert pool.stats().agents[0].limit.total == 2
+        outside = await pool.submit("outside", agent="back")
+        asked = asyncio.create_task(pool.ask("nested", deadline_s=40))
+        assert (await asked).output == "nested"
+        assert (await pool.wait(outside.id)).state == "completed"

@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from pool import AgentPool, AgentSpec, Context, TurnEnd, TurnInput
-from pool.errors import InvalidRequest, NotFound, ProviderOverloaded
-from pool.observer import ActorStartedNotice, ActorStoppedNotice, LimitChangedNotice, ScaledNotice
+from pool.errors import InvalidRequest, NotFound
+from pool.observer import ActorStartedNotice, ActorStoppedNotice, ScaledNotice
 from pool.stats import AgentStats
 from tests.support.agents import Held, Notices, pooled, ticks
 
@@ -107,6 +107,22 @@ async def test_it_scales_down_towards_the_largest_want_of_the_hold() -> None:
         assert live(pool) == 0
 
 
+async def test_short_bursts_keep_their_actors() -> None:
+    """What was busy between two ticks counts, though nothing is busy at the ticks."""
+
+    async def agent(text: str) -> str:
+        await asyncio.sleep(0.1)
+        return text
+
+    spec = AgentSpec(agent=agent, max=5)
+    async with pooled({"a": spec}, start_limit=5, scale_down_hold_s=60) as pool:
+        for _ in range(40):
+            await asyncio.gather(*[pool.ask(str(n)) for n in range(5)])
+            await asyncio.sleep(9.5)
+            assert live(pool) == 5
+        assert stats(pool).stopped == {}
+
+
 async def test_a_busy_actor_is_never_stopped_to_scale_down() -> None:
     """However few are wanted, a turn in work is left alone."""
     agent = Held()
@@ -196,90 +212,6 @@ async def test_a_resize_that_makes_no_sense_is_refused() -> None:
         with pytest.raises(NotFound):
             await pool.resize("b", max=1)
         assert (stats(pool).min, stats(pool).max) == (1, 4)
-
-
-async def overloaded_or(text: str) -> str:
-    if text == "overloaded":
-        raise ProviderOverloaded("the provider has too much")
-    await asyncio.sleep(1)
-    return text
-
-
-async def fail(pool: AgentPool, times: int = 1) -> None:
-    for _ in range(times):
-        with pytest.raises(Exception, match="too much"):
-            await pool.ask("overloaded")
-
-
-async def test_the_limit_falls_when_the_provider_is_overloaded() -> None:
-    """To nine tenths, once a window, however many turns say so; and is told to observers."""
-    notices = Notices()
-    spec = AgentSpec(agent=overloaded_or, max=100)
-    async with pooled({"a": spec}, observers=[notices], limit_window_s=1) as pool:
-        await fail(pool, 5)
-        assert stats(pool).limit.total == 90
-        await asyncio.sleep(1.5)
-        await fail(pool)
-        assert stats(pool).limit.total == 81
-        changes = [(n.before, n.after) for n in notices.of(LimitChangedNotice)]
-        assert changes == [(100, 90), (90, 81)]
-
-
-async def test_a_lowered_limit_holds_turns_back() -> None:
-    """No more turns run than the limit allows, though there are actors."""
-    agent = Held()
-    spec = AgentSpec(agent=agent, min=4, max=4, limit_initial=2)
-    async with pooled(spec, start_limit=4) as pool:
-        await ticks()
-        turns = [await pool.submit(str(n)) for n in range(6)]
-        await ticks()
-        assert len(agent.running) == 2 and stats(pool).actors.idle == 2
-        await agent.let_all()
-        for turn in turns:
-            await pool.wait(turn.id)
-        assert stats(pool).limit.held == 0
-
-
-@pytest.mark.parametrize("start", [1, 2, 3])
-async def test_the_limit_rises_with_success(start: int) -> None:
-    """As many successes as the limit is high, while in use, raise it by one; from 1 too."""
-    spec = AgentSpec(agent=overloaded_or, min=4, max=4, limit_initial=start)
-    async with pooled({"a": spec}, start_limit=4) as pool:
-        for _ in range(4):
-            await asyncio.gather(*[pool.ask("fine") for _ in range(8)])
-        assert stats(pool).limit.total == 4
-
-
-async def test_an_unused_limit_does_not_rise() -> None:
-    """Successes one at a time prove nothing about a limit of four."""
-    spec = AgentSpec(agent=overloaded_or, min=8, max=8, limit_initial=4)
-    async with pooled({"a": spec}, start_limit=8) as pool:
-        for _ in range(40):
-            await pool.ask("fine")
-        assert stats(pool).limit.total == 4
-
-
-async def test_agents_share_a_limit() -> None:
-    """Those that name the same limit run as many turns as it allows, and neither starves."""
-    agent = Held()
-    spec = AgentSpec(agent=agent, max=4, limit="provider", limit_initial=2)
-    other = AgentSpec(agent=agent, max=4, limit="provider")
-    async with pooled({"a": spec, "b": other, "c": AgentSpec(agent=agent)}) as pool:
-        await ticks()
-        for n in range(4):
-            await pool.submit(f"a{n}", agent="a")
-            await pool.submit(f"b{n}", agent="b")
-        await pool.submit("c0", agent="c")
-        await agent.until_started(3)
-        await ticks()
-        assert sorted(agent.running) == ["a0", "b0", "c0"]
-        assert [stats(pool, n).limit.name for n in range(3)] == ["provider", "provider", "c"]
-        assert stats(pool, 0).limit == stats(pool, 1).limit
-        # a permit given back by one agent goes to the other's turns as well
-        await agent.let("a0", "a1", "a2", "a3")
-        while "b1" not in agent.started:
-            await agent.until_started(len(agent.started) + 1)
-        await agent.let_all()
 
 
 async def test_observers_hear_of_scaling() -> None:

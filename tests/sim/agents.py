@@ -23,7 +23,7 @@ from typing import Protocol
 from pool import Context, Decision, Principal, TextDelta, ToolCall, TurnEnd, TurnInput
 from pool.errors import ProviderOverloaded
 from pool.store.base import SessionKey
-from tests.support.audit import TINY_S, Run, Witness
+from tests.support.witness import TINY_S, Run, Witness
 
 
 class Helper(Protocol):

@@ -19,7 +19,7 @@ from pool.errors import (
 )
 from pool.store.base import SessionKey
 from pool.turn import IfBusy, OnDisconnect, Priority, Turn
-from tests.support.audit import LONG_S, Asked, Read, Witness, principal_of
+from tests.support.witness import LONG_S, Asked, Read, Witness, principal_of
 
 Manner = Literal["ask", "stream", "stream a little", "resume", "wait", "cancel", "forget"]
 
@@ -253,7 +253,7 @@ class Callers:
     # --- what agents need (see `Helper`)
 
     async def ask_another(self, ctx: Context) -> None:
-        """Ask one of those whom this agent may ask, in a session of its own or one for such turns."""
+        """Ask one of those whom this agent may ask, in a session that is only for such turns."""
         random = self._random
         agent = random.choice(self._nests[ctx.agent])
         session = random.choice([f"of-{ctx.turn_id}", f"shared-{ctx.agent}-{agent}"])

@@ -18,9 +18,10 @@ from pool.turn import Turn, TurnRequest
 from tests.sim.agents import ScriptedAgent, human_decides
 from tests.sim.callers import ODD_STEPS, Callers
 from tests.sim.slow import SlowStore
-from tests.support.audit import LONG_S, Witness, audit, principal_of, report
+from tests.support.audit import audit
 from tests.support.loop import SeededLoop
 from tests.support.stores import YieldingStore
+from tests.support.witness import LONG_S, Witness, principal_of, report
 
 # Time of day at the loop's time 0.
 EPOCH_S = 1_000.0
@@ -34,8 +35,9 @@ EXPECTED_LOGS = {"agent failed", "turn is a dead letter", "agent does not end"}
 class Scenario:
     """What a simulation is made of; the seed decides the rest.
 
-    `calls`: how many calls there are. `store`: how it answers. `drains`: whether the pool is drained
-    in the middle. `odd`: the agents' odd steps. `open_fails`: how often an agent does not open, 0 to 1.
+    `calls`: how many calls there are. `store`: how it answers. `drains`, `resizes`: whether the
+    pool is drained or resized in the middle. `odd`: the agents' odd steps. `open_fails`: how often
+    an agent does not open, 0 to 1.
     """
 
     calls: int = 24
@@ -212,7 +214,7 @@ class _Simulation:
         await self.pool.drain(deadline_s=deadline_s)
         slow = self.scenario.store == "slow"
         if slow:
-            # a turn that the store takes late ends soon after; what the store needs is its own affair
+            # a turn that the store accepts late ends late
             await asyncio.sleep(5)
         if self.witness.live:
             self.witness.wrong(16, f"drained, but there is {list(self.witness.live.values())}")

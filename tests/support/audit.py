@@ -1,251 +1,18 @@
-"""What a pool must never do, checked while it runs and when it is quiet again.
+"""What must be true of a pool once it is quiet: of itself, of its store, of what callers were told.
 
-A `Witness` takes down what agents, callers and readers saw, and looks at the pool at every chance it
-gets. `audit` then compares all that with what the store has. The numbers are those of the design's
-invariants. Nothing here raises on the spot: `Witness.wrongs` collects, so that an agent's own handling
-of errors hides nothing.
+The numbers are those of the design's invariants.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from collections.abc import Sequence
 
-from pool import AgentPool, Cursor, Event, Principal, TextDelta, Turn
-from pool.events import START, TurnEnded, TurnQueued, TurnStarted
-from pool.live import LiveTurn
+from pool import Event, TextDelta, Turn
+from pool.events import START, TurnQueued, TurnStarted
 from pool.reader import join_deltas
 from pool.store.base import SessionKey, Store
-from pool.turn import IfBusy
-
-Fate = Literal["open", "accepted", "refused", "left"]
-
-# Differences of times that mean nothing.
-TINY_S: Final = 1e-6
-# A deadline that no turn reaches by itself.
-LONG_S: Final = 3_600.0
-
-
-@dataclass
-class Asked:
-    """One request and what its caller knows of it. `number` stands first in the turn's input."""
-
-    number: int
-    key: SessionKey
-    agent: str
-    script: str
-    deadline_s: float
-    if_busy: IfBusy = "queue"
-    nested: bool = False
-    at: float | None = None
-    fate: Fate = "open"
-    # attempts (with one idempotency key) that are on their way
-    trying: int = 0
-    turn_id: str = ""
-    # somebody asked for its end, or whoever waited for it left
-    given_up: bool = False
-
-    @property
-    def input(self) -> str:
-        """The text that the agent gets."""
-        return f"{self.number} {self.script}"
-
-    def may(self, *steps: str) -> bool:
-        """Whether its script has one of these steps."""
-        return any(word.partition("=")[0] in steps for word in self.script.split())
-
-
-@dataclass(eq=False)
-class Run:
-    """One time that an agent ran a turn."""
-
-    number: int
-    turn_id: str
-    key: SessionKey
-    agent: str
-    actor: object
-    attempt: int
-    at: float
-    state: str | None
-    how: Literal["", "done", "paused", "raised", "crashed", "cancelled", "deaf"] = ""
-
-
-@dataclass
-class Read:
-    """What one live reader of a turn saw. `whole`: to its end."""
-
-    turn_id: str
-    key: SessionKey
-    events: list[Event] = field(default_factory=list)
-    whole: bool = False
-
-
-class Witness:
-    """Takes everything down. `store`: the innermost one, which answers at once and truthfully."""
-
-    def __init__(self, pool: AgentPool, store: Store) -> None:
-        self.pool = pool
-        self.store = store
-        self.wrongs: list[str] = []
-        self.asked: dict[int, Asked] = {}
-        self.runs: list[Run] = []
-        self.running: dict[object, Run] = {}
-        self.reads: list[Read] = []
-        # tasks that agents left behind
-        self.leaked: list[asyncio.Task[None]] = []
-        self.drained_at: float | None = None
-        self.closing = False
-        # per limiter: permits held, and the limit, when it was looked at last
-        self._permits: dict[str, tuple[int, int]] = {}
-        # per agent: how many actors it had when its maximum was set, as far as they have not gone
-        self._above: dict[str, int] = {}
-
-    def wrong(self, invariant: int, what: str) -> None:
-        """Something happened that must not."""
-        self.wrongs.append(f"invariant {invariant}: {what}")
-
-    @property
-    def live(self) -> dict[str, LiveTurn]:
-        """The pool's unfinished turns."""
-        return self.pool._turns.live
-
-    def asked_by(self, turn_id: str) -> Asked:
-        """The request that became an unfinished turn."""
-        return self.asked[_number(self.live[turn_id].record)]
-
-    # --- told by agents
-
-    def began(self, run: Run, deadline: float, now: float) -> None:
-        """An agent starts on a turn."""
-        self.runs.append(run)
-        for other in self.running.values():
-            if other.actor is run.actor:
-                self.wrong(3, f"{run} begins on an actor that runs {other}")
-            elif other.key == run.key and not self._left_behind(other):
-                self.wrong(3, f"{run} begins in a session that runs {other}")
-        if now > deadline + TINY_S:
-            self.wrong(8, f"{run} begins {now - deadline:.3f} s after its deadline")
-        live = self.live.get(run.turn_id)
-        if live is None or live.stop is not None:
-            self.wrong(8, f"{run} begins though it is to end, or has")
-        if self.asked[run.number].fate == "refused":
-            self.wrong(5, f"{run} was refused and begins")
-        self.running[run.actor] = run
-        self._check_permit(run)
-        self.look()
-
-    def ended(self, run: Run, how: Any) -> None:
-        """An agent is through with a turn, for whatever reason."""
-        run.how = how
-        del self.running[run.actor]
-        live = self.live.get(run.turn_id)
-        if how == "cancelled" and live is not None and live.stop is None and not self.closing:
-            self.wrong(14, f"{run} was cancelled, but its turn is not to end")
-
-    def actor_closed(self, actor: object) -> None:
-        """An actor's agent is closed."""
-        if actor in self.running:
-            self.wrong(14, f"the actor of {self.running[actor]} was closed")
-
-    # --- told by readers
-
-    async def saw(self, read: Read, event: Event) -> None:
-        """A live reader got an event. A terminal one must be in the store by then."""
-        read.events.append(event)
-        if isinstance(event, TurnEnded):
-            await self.told(read.key, event.turn)
-            before = Cursor(event.epoch, event.seq - 1)
-            stored = (await self.store.events(read.key, before, 1)).events
-            if not stored or stored[0].id != event.id:
-                self.wrong(11, f"a reader saw {event.type} {event.id} before the store had it")
-
-    async def told(self, key: SessionKey, turn: Turn) -> None:
-        """A caller was told how a turn ended: what it said must be committed by then."""
-        if not turn.ended or not turn.spoken:
-            return
-        page = await self.store.messages(key, None, 1_000)
-        if not any(message.turn_id == turn.id for message in page.items):
-            self.wrong(11, f"turn {turn.input!r} was told as {turn.state} before it was committed")
-
-    # --- looking at the pool
-
-    def look(self, *, steady: bool = False) -> None:
-        """Check what holds at every moment; `steady`: also what holds when nothing is on its way."""
-        for name, dispatcher in self.pool._dispatchers.items():
-            supervisor = dispatcher.supervisor
-            actors = supervisor.live + len(supervisor.starting)
-            self._check_actors(name, actors, steady=steady)
-            again = [t for t in self.live.values() if t.phase == "queued" and t.record.attempt]
-            config = self.pool.config
-            if dispatcher.waiting > config.queue_max + len(again):
-                self.wrong(
-                    7, f"{name}: {dispatcher.waiting} turns in a queue of {config.queue_max}"
-                )
-            for tenant, placed in dispatcher._placed_by.items():
-                if placed > config.tenant_queue_max + len(again):
-                    self.wrong(7, f"{name}: {placed} turns of tenant {tenant}")
-            limiter = dispatcher.limiter
-            holders = [t for t in self.live.values() if t.has_permit and t.limiter is limiter]
-            if limiter.held != len(holders):
-                self.wrong(6, f"{limiter} but {len(holders)} turns have a permit")
-            held, limit = self._permits.get(limiter.name, (0, limiter.limit))
-            if limiter.held > max(held, limit, limiter.limit):
-                self.wrong(7, f"{limiter} gave a permit beyond its limit")
-            self._permits[limiter.name] = (limiter.held, limiter.limit)
-            if steady:
-                self._check_flow(name)
-
-    def _check_actors(self, name: str, actors: int, *, steady: bool) -> None:
-        dispatcher = self.pool._dispatchers[name]
-        supervisor, most = dispatcher.supervisor, dispatcher.most
-        if self.closing:
-            return
-        # after the maximum was lowered their number may only fall
-        above = self._above.get(name, 0)
-        if actors > max(most, above):
-            self.wrong(14, f"{name}: {actors} actors, {most} allowed: {supervisor}")
-        self._above[name] = min(above, actors)
-        if steady and actors > most and supervisor.idle:
-            self.wrong(14, f"{name}: {actors} actors, {most} allowed, and some idle: {supervisor}")
-        held_back = supervisor._retry is not None or (
-            len(supervisor.starting) >= self.pool.config.start_limit
-        )
-        if steady and actors < dispatcher.least and not held_back:
-            self.wrong(14, f"{name}: {actors} actors, at least {dispatcher.least}: {supervisor}")
-
-    def _check_flow(self, name: str) -> None:
-        dispatcher = self.pool._dispatchers[name]
-        if dispatcher.queue and dispatcher.supervisor.idle and dispatcher.limiter.free:
-            self.wrong(15, f"{name}: {dispatcher} and {dispatcher.supervisor} stand still")
-        queued = sum(
-            turn.phase == "queued" and turn.stop is None and turn.record.agent == name
-            for turn in self.live.values()
-        )
-        if dispatcher.waiting < queued:
-            self.wrong(7, f"{name}: {queued} turns wait in {dispatcher.waiting} places")
-
-    def _check_permit(self, run: Run) -> None:
-        turn = self.live.get(run.turn_id)
-        asking = turn
-        while asking is not None and not (
-            asking.has_permit and turn is not None and asking.limiter is turn.limiter
-        ):
-            asking = asking.parent
-        if turn is not None and turn.stop is None and asking is None:
-            self.wrong(6, f"{run} begins without a permit, its own or its asker's")
-
-    def resized(self, name: str) -> None:
-        """The bounds of an agent were changed just now; what is above them may go one by one."""
-        supervisor = self.pool._dispatchers[name].supervisor
-        self._above[name] = supervisor.live + len(supervisor.starting)
-
-    def _left_behind(self, run: Run) -> bool:
-        """Whether an agent goes on with a turn that has ended without it."""
-        live = self.live.get(run.turn_id)
-        return live is None or live.phase == "over"
+from tests.support.witness import LONG_S, TINY_S, Asked, Read, Run, Witness, number_of, report
 
 
 async def audit(witness: Witness, tenants: Sequence[str], *, max_attempts: int) -> None:
@@ -255,7 +22,7 @@ async def audit(witness: Witness, tenants: Sequence[str], *, max_attempts: int) 
     for key in await _sessions(witness.store, tenants):
         turns = list((await witness.store.turns(key, None, 1_000)).items)
         events = list((await witness.store.events(key, START, 100_000)).events)
-        found.update(_number(turn) for turn in turns)
+        found.update(number_of(turn) for turn in turns)
         _log(witness, key, events)
         for turn in turns:
             _turn(witness, turn, [event for event in events if event.turn_id == turn.id])
@@ -270,12 +37,6 @@ async def audit(witness: Witness, tenants: Sequence[str], *, max_attempts: int) 
         if asked.fate == "open":
             witness.wrong(4, f"{asked} was never answered")
     report(witness)
-
-
-def report(witness: Witness) -> None:
-    """Raise `AssertionError` with all that is wrong so far, if anything is."""
-    if witness.wrongs:
-        raise AssertionError("\n".join(dict.fromkeys(witness.wrongs)))
 
 
 # --- the pool
@@ -373,7 +134,7 @@ def _said(events: Sequence[Event]) -> str:
 
 
 def _fate(witness: Witness, turn: Turn, turns: Sequence[Turn], max_attempts: int) -> None:
-    asked = witness.asked[_number(turn)]
+    asked = witness.asked[number_of(turn)]
     runs = [run for run in witness.runs if run.turn_id == turn.id]
     after = turns[turns.index(turn) + 1 :]
     lived_s = (turn.finished_at or 0.0) - turn.created_at
@@ -424,7 +185,7 @@ def _states(witness: Witness, key: SessionKey, turns: Sequence[Turn]) -> None:
     """Each run found the state that the turns before it had left, no more and no less."""
     ends = {turn.id: turn for turn in turns}
     kept: dict[str, str] = defaultdict(str)
-    for run in _of_session(witness.runs, key):
+    for run in [run for run in witness.runs if run.key == key]:
         turn = ends.get(run.turn_id)
         if turn is None:
             witness.wrong(5, f"{run} ran and is not in the store")
@@ -433,16 +194,3 @@ def _states(witness: Witness, key: SessionKey, turns: Sequence[Turn]) -> None:
             witness.wrong(9, f"{run} found {run.state!r}; left was {kept[run.agent]!r}")
         if turn.state == "completed" and run.how == "done":
             kept[run.agent] += f"{run.number},"
-
-
-def _of_session(runs: Sequence[Run], key: SessionKey) -> Iterator[Run]:
-    return (run for run in runs if run.key == key)
-
-
-def _number(turn: Turn) -> int:
-    return int(turn.input.partition(" ")[0])
-
-
-def principal_of(tenant: str) -> Principal:
-    """Somebody of the tenant."""
-    return Principal(tenant, f"user-of-{tenant}")

@@ -160,6 +160,13 @@ class Wire:
             size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
         return head[0] & 0x0F, await self.reader.readexactly(size)
 
+    async def until(self, words: bytes) -> bytes:
+        """The next frame that holds these words."""
+        while True:
+            _, payload = await self.hear()
+            if words in payload:
+                return payload
+
     def stop_reading(self) -> None:
         """Take nothing more from the network, and let the kernel keep little of it."""
         raw = self.writer.get_extra_info("socket")

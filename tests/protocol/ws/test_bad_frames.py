@@ -32,7 +32,6 @@ BAD = {
         frame(0x1, b'{"type": "\xc3', fin=False),
         frame(0x0, b'("}'),
     ],
-    "lone surrogate": [text(b'{"type": "ping", "ref": "\\ud800"}')],
     "deep JSON": [text(b'{"type": "turn", "metadata": ' + b"[" * 200_000 + b"]" * 200_000 + b"}")],
     "NaN": [text(b'{"type": "turn", "deadline_s": NaN}')],
     "binary": [frame(0x2, b'{"type": "ping"}')],
@@ -75,6 +74,16 @@ async def test_what_is_too_large_is_closed_with_4413(frames):
     async with serving(ws=config) as peer, wired(peer.server.port) as wire:
         await wire.send(HELLO, *frames)
         assert await wire.close_code() == 4413
+
+
+@pytest.mark.parametrize("ref", [b'"r1"', b'"\\ud800"', b"[1]"])
+async def test_half_an_emoji_costs_the_command_and_not_the_connection(ref):
+    """A lone surrogate is JSON, but no text: the command is refused and the socket stays open."""
+    async with serving() as peer, wired(peer.server.port) as wire:
+        await wire.send(HELLO, text(b'{"type": "turn", "input": "\\ud83d", "ref": ' + ref + b"}"))
+        await wire.until(b"invalid_request")
+        await wire.send(text(b'{"type": "ping"}'))
+        await wire.until(b'"pong"')
 
 
 async def test_a_sender_in_full_flow_still_learns_why():

@@ -55,8 +55,6 @@ def test_a_turn_is_a_turn_request_with_a_session():
         '{"type":null}',
         '{"type":"ping"} x',
         '{"type":"turn","session_id":"s","input":NaN}',
-        '{"type":"turn","session_id":"s","input":"\\ud800"}',
-        '{"type":"ping","ref":"\ud800"}',
         '{"type":"turn","metadata":' + "[" * 200_000,
         '{"type":"turn","metadata":' + "[" * 200_000 + "]" * 200_000 + "}",
         "[" * 200_000,
