@@ -20,6 +20,8 @@ class Approvals:
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
+        # by turn: the timers of its calls that wait for a decision
+        self._lapses: dict[str, list[asyncio.TimerHandle]] = {}
         self._loop = asyncio.get_running_loop()
 
     async def decide(
@@ -76,7 +78,13 @@ class Approvals:
         for call in turn.record.pending:
             left_s = call.expires_at - self._turns.wall()
             if self._turns.clock() + left_s < turn.deadline:
-                self._loop.call_later(left_s, self._lapse, turn, call)
+                timer = self._loop.call_later(left_s, self._lapse, turn, call)
+                self._lapses.setdefault(turn.id, []).append(timer)
+
+    def forget(self, turn: LiveTurn) -> None:
+        """The turn is over: nothing of it can lapse."""
+        for timer in self._lapses.pop(turn.id, ()):
+            timer.cancel()
 
     def _lapse(self, turn: LiveTurn, call: PendingCall) -> None:
         if call in turn.record.pending and turn.stop is None:

@@ -149,8 +149,8 @@ class Dispatcher:
                 retry_after_s=self._config.overload_window_s,
             )
         free = supervisor.idle and self.limiter.held < self.limiter.limit
-        if not rides and (self._placed or ahead_in_session or not free):
-            load = self._load(tenant, mine, ahead_in_session)
+        if self._placed or ahead_in_session or not free:
+            load = self._load(tenant, mine, ahead_in_session, at_once=rides or self._at_once())
             refused = refusal(load, agent=self.name, deadline_s=deadline_s)
             if refused is not None:
                 raise refused
@@ -300,8 +300,7 @@ class Dispatcher:
         actors = len(supervisor.idle) + len(supervisor.starting) + supervisor.room(self.capacity)
         return min(actors, self.limiter.free) > len(self.queue)
 
-    def _load(self, tenant: str, mine: int, ahead_in_session: int) -> Load:
-        at_once = self._at_once()
+    def _load(self, tenant: str, mine: int, ahead_in_session: int, *, at_once: bool) -> Load:
         must_start = not at_once and self.supervisor.live < self.capacity
         return Load(
             queued=self._placed,
@@ -318,7 +317,8 @@ class Dispatcher:
 
     def estimate_s(self, tenant: str) -> float:
         """Seconds that a new turn of this tenant would wait."""
-        return estimated_wait_s(self._load(tenant, self._placed_by.get(tenant, 0), 0))
+        mine = self._placed_by.get(tenant, 0)
+        return estimated_wait_s(self._load(tenant, mine, 0, at_once=self._at_once()))
 
     def _permit(self, turn: LiveTurn) -> bool:
         turn.limiter = self.limiter

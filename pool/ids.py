@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from hashlib import sha256
 from zlib import crc32
 
 from pool.errors import InvalidRequest
@@ -26,6 +27,13 @@ def check_id(text: object, field: str) -> str:
 def partition(key: SessionKey) -> int:
     """The session's partition, from tenant and id."""
     return crc32(f"{key.tenant}/{key.id}".encode()) % PARTITIONS
+
+
+def session_of_key(tenant: str, idempotency_key: str) -> str:
+    """The session of a request that names none but has an idempotency key: `k` and the first 40 hex
+    digits of SHA-256 over the tenant, a newline and the key, in UTF-8.
+    """
+    return "k" + sha256(f"{tenant}\n{idempotency_key}".encode()).hexdigest()[:40]
 
 
 class Ids:

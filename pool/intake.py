@@ -93,18 +93,19 @@ class Intake:
         in.
         """
         _check(request, idempotency_key)
-        dispatcher = self._dispatchers.get(request.agent or await self._agent_of(key))
+        parent = self._parent() if nested else None
+        if parent is not None and principal is ANYONE:
+            principal = parent.principal
+            key = SessionKey(principal.tenant, key.id)
+        name = request.agent or await self._agent_of(key)
+        dispatcher = self._dispatchers.get(name)
         if dispatcher is None:
             names = ", ".join(self._dispatchers)
-            raise NotFound(f"there is no agent {request.agent}; there is: {names}")
-        deadline_s, parent = request.deadline_s, None
-        if nested and scope.current.get() is not None:
-            parent = self._parent(dispatcher.name, key)
-            if parent is not None:
-                deadline_s = self._within(parent, deadline_s)
-                if principal is ANYONE:
-                    principal = parent.principal
-                    key = SessionKey(principal.tenant, key.id)
+            raise NotFound(f"there is no agent {name}; there is: {names}")
+        deadline_s = request.deadline_s
+        if parent is not None:
+            self._check_chain(parent, name, key)
+            deadline_s = self._within(parent, deadline_s)
         try:
             self._admit(dispatcher, request, key, deadline_s, parent)
         except Refused as refused:
@@ -200,15 +201,16 @@ class Intake:
                 return info.agent
         return self._default
 
-    def _parent(self, agent: str, key: SessionKey) -> LiveTurn | None:
+    def _parent(self) -> LiveTurn | None:
         parent = scope.current.get()
         if parent is None:
             return None
         if parent.phase != "running":
             raise Conflict(f"turn {parent.id} has ended; what is left of it may ask no more")
-        if self._turns.live.get(parent.id) is not parent:
-            # another pool's
-            return None
+        # the turn may be another pool's
+        return parent if self._turns.live.get(parent.id) is parent else None
+
+    def _check_chain(self, parent: LiveTurn, agent: str, key: SessionKey) -> None:
         chain = [parent]
         while chain[-1].parent is not None:
             chain.append(chain[-1].parent)
@@ -221,7 +223,6 @@ class Intake:
             raise Conflict(
                 f"session {key.id} is busy with the turn that asks; let the agent asked use another"
             )
-        return parent
 
     def _within(self, parent: LiveTurn, deadline_s: float) -> float:
         left_s = parent.deadline - self._turns.clock()

@@ -20,7 +20,7 @@ from pool.dispatcher import Dispatcher
 from pool.drain import drain
 from pool.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from pool.events import Event
-from pool.ids import Ids
+from pool.ids import Ids, session_of_key
 from pool.intake import Entry, Intake
 from pool.live import Stop
 from pool.observer import Observer, Observers
@@ -228,7 +228,7 @@ class AgentPool(Watch):
         """
         entry = await self._intake.enter(
             request_of(input, options, on_disconnect="cancel"),
-            self._session_key(session, principal),
+            self._session_key(session, idempotency_key, principal),
             idempotency_key=idempotency_key,
             principal=principal,
             request_id=request_id,
@@ -279,7 +279,7 @@ class AgentPool(Watch):
         """
         entry = await self._intake.enter(
             request_of(input, options, on_disconnect="cancel"),
-            self._session_key(session, principal),
+            self._session_key(session, idempotency_key, principal),
             idempotency_key=idempotency_key,
             principal=principal,
             request_id=request_id,
@@ -306,7 +306,7 @@ class AgentPool(Watch):
         """
         entry = await self._intake.enter(
             request,
-            self._session_key(session, principal),
+            self._session_key(session, idempotency_key, principal),
             idempotency_key=idempotency_key,
             principal=principal,
             request_id=request_id,
@@ -361,10 +361,16 @@ class AgentPool(Watch):
         if name not in self._dispatchers:
             raise NotFound(f"there is no agent {name}; there is: {', '.join(self._dispatchers)}")
 
-    def _session_key(self, session: str | None, principal: Principal) -> SessionKey:
-        if session is None:
-            return SessionKey(principal.tenant, self._ids.session())
-        return self._key(session, principal)
+    def _session_key(
+        self, session: str | None, idempotency_key: str | None, principal: Principal
+    ) -> SessionKey:
+        if session is not None:
+            return self._key(session, principal)
+        tenant = principal.tenant
+        if idempotency_key is not None:
+            # the same key finds the same session, and in it the same turn
+            return SessionKey(tenant, session_of_key(tenant, idempotency_key))
+        return SessionKey(tenant, self._ids.session())
 
     def _left(self, entry: Entry) -> None:
         """Who asked no longer waits."""

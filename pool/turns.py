@@ -287,6 +287,8 @@ class Turns:
         self._deadlines.ended()
         if self._graces and (grace := self._graces.pop(record.id, None)) is not None:
             grace.cancel()
+        if turn.resume:
+            self.approvals.forget(turn)
         if turn.waiters:
             turn.wake()
         if following is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -12,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from pool.errors import InvalidRequest
 from pool.events import Event, TextDelta, ToolCalled, TurnEnded, TurnStarted
-from pool.turn import Id, Principal, State, Turn, TurnError, TurnRequest
+from pool.turn import Id, State, Turn, TurnError, TurnRequest
 from protocol import preferences
 from protocol.http.reply import Answer, json, problem
 from protocol.http.streams import StreamCut, stream_turn
@@ -146,12 +145,6 @@ async def status(server: Server, request: Request) -> Answer:
     return json(200, msgspec.json.encode(_task(turn)))
 
 
-def session_of_key(principal: Principal, key: str) -> str:
-    """The session of a request that names none but has an idempotency key: `k` and the first 40 hex
-    digits of SHA-256 over the tenant, a newline and the key, in UTF-8."""
-    return "k" + sha256(f"{principal.tenant}\n{key}".encode()).hexdigest()[:40]
-
-
 async def _accept(
     server: Server,
     request: Request,
@@ -159,13 +152,10 @@ async def _accept(
     session: str | None,
     metadata: dict[str, Any] | None = None,
 ) -> tuple[Turn, bool]:
-    key = request.idempotency_key
-    if session is None and key is not None:
-        session = session_of_key(request.principal, key)
     return await server.pool.accept(
         TurnRequest(input=text, metadata=metadata or {}),
         session=session,
-        idempotency_key=key,
+        idempotency_key=request.idempotency_key,
         principal=request.principal,
         request_id=request.request_id,
     )

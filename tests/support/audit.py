@@ -28,6 +28,7 @@ async def audit(witness: Witness, tenants: Sequence[str], *, max_attempts: int) 
             _turn(witness, turn, [event for event in events if event.turn_id == turn.id])
             _fate(witness, turn, turns, max_attempts)
         _order(witness, key, turns)
+        _goes_next(witness, key, turns, events)
         _states(witness, key, turns)
     for asked in witness.asked.values():
         if asked.fate == "refused" and asked.number in found:
@@ -179,6 +180,24 @@ def _order(witness: Witness, key: SessionKey, turns: Sequence[Turn]) -> None:
     ]
     if ran != sorted(ran):
         witness.wrong(9, f"{key}: ran in the order {ran} of acceptance")
+
+
+def _goes_next(
+    witness: Witness, key: SessionKey, turns: Sequence[Turn], events: Sequence[Event]
+) -> None:
+    """What makes the running turn give way starts before what was waiting already."""
+    queued = {event.turn_id: event.seq for event in events if isinstance(event, TurnQueued)}
+    started = {
+        event.turn_id: event.seq
+        for event in events
+        if isinstance(event, TurnStarted) and event.attempt == 1
+    }
+    ran = [turn for turn in turns if turn.id in started and turn.id in queued]
+    patient = [turn for turn in ran if turn.request.if_busy in ("queue", "reject")]
+    for turn in [turn for turn in ran if turn not in patient]:
+        for other in patient:
+            if queued[other.id] < queued[turn.id] < started[other.id] < started[turn.id]:
+                witness.wrong(9, f"{key}: {other.input!r} went before {turn.input!r}")
 
 
 def _states(witness: Witness, key: SessionKey, turns: Sequence[Turn]) -> None:

@@ -7,8 +7,6 @@ from hashlib import sha256
 import msgspec
 import pytest
 
-from pool.turn import Principal
-from protocol.http.simple import session_of_key
 from tests.support.serving import blocks, serving
 from tests.support.serving_agents import Held, asking, failing
 
@@ -149,9 +147,3 @@ async def test_a_key_without_a_session_names_one() -> None:
         assert first["thread_id"] == "k" + sha256(b"default\nk-1").hexdigest()[:40]
         said = await peer.get(f"/v1/sessions/{first['thread_id']}/messages")
         assert len((await said.json())["messages"]) == 2
-
-
-def test_the_session_of_a_key_belongs_to_the_tenant() -> None:
-    """Two tenants never meet by choosing the same key."""
-    one, other = Principal(tenant="a"), Principal(tenant="b")
-    assert session_of_key(one, "k") != session_of_key(other, "k")
