@@ -118,8 +118,11 @@ class Store(Protocol):
         """
 
     async def append(
-        self, lease: Lease, events: Sequence[Event], turn: Turn | None = None, state: StateChange |
-        None = None
+        self,
+        lease: Lease,
+        events: Sequence[Event],
+        turn: Turn | None = None,
+        state: StateChange | None = None,
     ) -> None:
         """Add events to the session's log; with them the turn as it is now (started, paused), and
         its checkpoint.

@@ -16,7 +16,9 @@ def test_an_id_is_taken(text: str) -> None:
     assert check_id(text, "session_id") == text
 
 
-@pytest.mark.parametrize("text", ["", "x" * 65, "a\n", "a b", "../x", "{}", "a:b", "*", "é", 7, None])
+@pytest.mark.parametrize(
+    "text", ["", "x" * 65, "a\n", "a b", "../x", "{}", "a:b", "*", "é", 7, None]
+)
 def test_what_is_no_id_is_refused(text: object) -> None:
     """The error names the field."""
     with pytest.raises(InvalidRequest) as caught:

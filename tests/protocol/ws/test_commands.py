@@ -6,6 +6,7 @@ import pytest
 
 from pool.turn import TurnRequest
 from protocol.ws import commands
+from protocol.problems import InvalidFields
 from protocol.ws.commands import BadCommand, BadFrame, decode
 
 
@@ -99,6 +100,7 @@ def test_a_refusal_does_not_repeat_an_unknown_type(kind):
     with pytest.raises(BadCommand) as caught:
         decode(frame(type=kind))
     problem = caught.value.problem
+    assert isinstance(problem, InvalidFields)
     assert problem.field == "type"
     assert "hunter2" not in f"{problem.detail} {problem.errors}"
 
