@@ -5,8 +5,8 @@ import json
 import pytest
 
 from pool.turn import TurnRequest
-from protocol.ws import commands
 from protocol.problems import InvalidFields
+from protocol.ws import commands
 from protocol.ws.commands import BadCommand, BadFrame, decode
 
 
