@@ -87,8 +87,7 @@ class Turns:
         goes = session.join(turn, first=first)
         position = dispatcher.position(turn) if goes else len(session.line)
         self.tell(turn, TurnQueued(position=position, at=turn.record.created_at))
-        # one that the store took too long to accept expires as soon as the loop goes on
-        if goes and not (self._store.suspends and turn.deadline <= self.clock()):
+        if goes:
             dispatcher.ready(turn)
         if self._stopped is not None:
             self.stop(turn, self._stopped)

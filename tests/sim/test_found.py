@@ -173,13 +173,19 @@ async def test_a_raised_maximum_raises_the_limit():
 async def test_an_agent_with_an_open_actor_does_not_stay_degraded():
     """Once the backoff is over an actor that never failed is enough; no more are started for it."""
 
+    made: list[object] = []
+
     async def crashing(text: str) -> str:
         if text == "crash":
             raise SystemExit
         return text
 
+    def make() -> object:
+        made.append(crashing)
+        return crashing
+
     config = PoolConfig(watchdog_s=0, restarts_max=0, max_attempts=1, restarts_window_s=1)
-    async with AgentPool(AgentSpec(agent=crashing, min=2, max=2), config=config) as pool:
+    async with AgentPool({"crashing": AgentSpec(agent=make, min=2, max=2)}, config=config) as pool:
         await asyncio.sleep(0.1)
         failure = await _failure(asyncio.create_task(pool.ask("crash")))
         assert isinstance(failure, DeadLetter)
@@ -187,8 +193,8 @@ async def test_an_agent_with_an_open_actor_does_not_stay_degraded():
         await pool.resize("crashing", min=1, max=1)
         await asyncio.sleep(3)
         assert (await pool.ready())["agent:crashing"] is None
-        actors = pool.stats().agents[0].actors
-        assert (actors.idle, actors.busy, actors.starting) == (1, 0, 0)
+        assert pool.stats().agents[0].actors.idle == 1
+        assert len(made) == 2
 
 
 async def _failure(task: asyncio.Task[object]) -> BaseException | None:
