@@ -35,6 +35,10 @@ class TooSlow(AssertionError):
     """The test did not end within its cap."""
 
 
+class _BrokenOff(KeyboardInterrupt):
+    """It is time. An ordinary exception would end in whatever callback of the loop it strikes."""
+
+
 class SeedFailed(AssertionError):
     """A scenario failed under one seed; the cause is chained."""
 
@@ -97,12 +101,14 @@ def broken_off_after(seconds: float) -> Iterator[None]:
     """Raise `TooSlow` wherever the test is by then, again every second until it gives in."""
 
     def break_off(_: int, frame: FrameType | None) -> None:
-        raise TooSlow(f"the test blocked the loop or never paused for {seconds:g} s")
+        raise _BrokenOff(f"the test blocked the loop or never paused for {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, break_off)
     signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
+    except _BrokenOff as broken:
+        raise TooSlow(str(broken)) from broken
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -116,15 +122,25 @@ def _run(
 ) -> T:
     test = loop.create_task(coroutine, name="the test")
     try:
-        return _run_capped(loop, test, cap_s)
-    finally:
-        _end(loop, {test})
-        loop.run_until_complete(_last_ticks())
-        tasks = asyncio.all_tasks(loop)
-        if tasks:
-            left.append(f"tasks were left running:\n{describe(tasks)}")
-            _end(loop, tasks)
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        result = _run_capped(loop, test, cap_s)
+    except _BrokenOff:
+        # in the middle of a step: this loop cannot go on
+        raise
+    except BaseException:
+        _clean(loop, test, left)
+        raise
+    _clean(loop, test, left)
+    return result
+
+
+def _clean(loop: asyncio.AbstractEventLoop, test: asyncio.Task[Any], left: list[str]) -> None:
+    _end(loop, {test})
+    loop.run_until_complete(_last_ticks())
+    tasks = asyncio.all_tasks(loop)
+    if tasks:
+        left.append(f"tasks were left running:\n{describe(tasks)}")
+        _end(loop, tasks)
+    loop.run_until_complete(loop.shutdown_asyncgens())
 
 
 def _run_capped(loop: asyncio.AbstractEventLoop, test: asyncio.Task[T], cap_s: float | None) -> T:
