@@ -153,11 +153,14 @@ async def _write(
         if data or clock() >= pace.comment_at():
             reply.send(data or sse.COMMENT)
             pace.written_at = clock()
-        if reader.ended or bell.stopped:
+        if bell.stopped:
             return
+        # also behind the last event: what nobody takes must not lie here for ever
         if connection.writing_paused and not await _caught_up(server, request, reader):
             _log.warning("slow reader cut off", request_id=request.request_id, behind=reader.behind)
             raise _cut(reply)
+        if reader.ended:
+            return
         if reader.behind:
             # a long replay: the others get their turn
             await asyncio.sleep(0)
