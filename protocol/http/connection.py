@@ -18,12 +18,14 @@ class Connection(RequestHandler):
     A head that has begun must be there within `header_timeout_s`.
     """
 
-    __slots__ = ("_head_deadline", "_listener")
+    __slots__ = ("_head_deadline", "_listener", "_taking")
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         super().__init__(listener, **options)
         self._listener = listener
         self._head_deadline: asyncio.TimerHandle | None = None
+        # a handler that waits until the client has taken enough
+        self._taking: asyncio.Future[bool] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or turn it away when there are enough."""
@@ -71,12 +73,22 @@ class Connection(RequestHandler):
 
     async def drained(self, within_s: float) -> bool:
         """Wait until the client has taken enough of what was written; False if it is too slow."""
+        if not self.writing_paused:
+            return True
+        # Not aiohttp's own waiter: it is one for all, and a timeout would leave it cancelled for
+        # whoever waits next.
+        self._taking = self._loop.create_future()
+        timer = self._loop.call_later(within_s, self._taken, False)
         try:
-            async with asyncio.timeout(within_s):
-                await self._drain_helper()
-        except TimeoutError:
-            return False
-        return True
+            return await self._taking
+        finally:
+            timer.cancel()
+            self._taking = None
+
+    def resume_writing(self) -> None:
+        """The client has taken enough of what was written."""
+        super().resume_writing()
+        self._taken(True)
 
     def cut(self) -> None:
         """End the connection now; what was not sent is lost."""
@@ -92,6 +104,10 @@ class Connection(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is no HTTP. `message` may repeat what was sent: it is not passed on."""
         return self._listener.unreadable(request, status, exc)
+
+    def _taken(self, enough: bool) -> None:
+        if self._taking is not None and not self._taking.done():
+            self._taking.set_result(enough)
 
     def _head_arrived(self) -> None:
         deadline, self._head_deadline = self._head_deadline, None
