@@ -18,7 +18,7 @@ from pool.clock import clock_of
 from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
 from pool.drain import drain
-from pool.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
+from pool.errors import Conflict, InvalidRequest, StoreUnavailable
 from pool.events import Event
 from pool.ids import Ids, session_of_key
 from pool.intake import Entry, Intake
@@ -356,10 +356,6 @@ class AgentPool(Watch):
         for name, dispatcher in self._dispatchers.items():
             checks[f"agent:{name}"] = dispatcher.ailment
         return checks
-
-    def _check_agent(self, name: str) -> None:
-        if name not in self._dispatchers:
-            raise NotFound(f"there is no agent {name}; there is: {', '.join(self._dispatchers)}")
 
     def _session_key(
         self, session: str | None, idempotency_key: str | None, principal: Principal

@@ -5,8 +5,10 @@ What belongs to another tenant is not found, as if it were not there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from pool.config import AgentSpec
 from pool.errors import InvalidRequest, NotFound
 from pool.ids import Ids, check_id
 from pool.store.base import Page, SessionKey, Store
@@ -19,6 +21,7 @@ class Records:
     """Reads and keeps sessions; the part of a pool that runs nothing."""
 
     store: Store
+    specs: Mapping[str, AgentSpec]
     _ids: Ids
 
     async def create_session(
@@ -92,7 +95,8 @@ class Records:
         return turn
 
     def _check_agent(self, name: str) -> None:
-        raise NotImplementedError
+        if name not in self.specs:
+            raise NotFound(f"there is no agent {name}; there is: {', '.join(self.specs)}")
 
     def _key(self, session_id: str, principal: Principal) -> SessionKey:
         return SessionKey(principal.tenant, check_id(session_id, "session_id"))

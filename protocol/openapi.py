@@ -40,7 +40,7 @@ _REQUEST_HEADERS: Final[dict[str, Object]] = {
 
 _RESPONSE_HEADERS: Final[dict[str, Object]] = {
     "X-Request-ID": {
-        "description": "The caller's, if it was well formed; finds the request in the logs.",
+        "description": "The caller's, or its trace's, if well formed; finds it in the logs.",
         "schema": {"type": "string"},
     },
     "Location": {"description": "Where to read it again.", "schema": {"type": "string"}},

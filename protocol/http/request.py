@@ -16,6 +16,10 @@ from protocol.http.connection import Connection
 from protocol.problems import BodyTimeout, UnsupportedMediaType
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-|\Z)"
+)
+_NO_TRACE: Final = "0" * 32
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -53,9 +57,15 @@ class Request(web.BaseRequest):
 
 
 def given_request_id(request: web.BaseRequest) -> str | None:
-    """The caller's own `X-Request-ID`, if it is well formed."""
-    text = request.headers.get("X-Request-ID")
-    return text if text is not None and _REQUEST_ID.fullmatch(text) else None
+    """The caller's own `X-Request-ID`, or the trace that the request belongs to (the trace id of
+    `traceparent`, https://www.w3.org/TR/trace-context/), if well formed."""
+    headers = request.headers
+    text = headers.get("X-Request-ID")
+    if text is not None and _REQUEST_ID.fullmatch(text):
+        return text
+    parent = headers.get("traceparent")
+    trace = _TRACEPARENT.match(parent) if parent is not None else None
+    return trace[1] if trace is not None and trace[1] != _NO_TRACE else None
 
 
 def check_head(request: web.BaseRequest) -> None:

@@ -35,12 +35,28 @@ async def test_every_answer_carries_a_request_id() -> None:
         assert one.headers["X-Request-ID"] != other.headers["X-Request-ID"]
 
 
-async def test_a_traceparent_is_taken() -> None:
-    """Well formed or not, it never makes a request fail."""
+async def test_a_traceparent_names_the_request() -> None:
+    """The trace id is the request's, unless it has one of its own; what is malformed counts not."""
+    trace, rest = "0af7651916cd43dd8448eb211c80319c", "-00f067aa0ba902b7-01"
+    good = [f"00-{trace}{rest}", f"cc-{trace}{rest}-more"]
+    bad = [
+        "nonsense",
+        f"ff-{trace}{rest}",
+        f"00-{'0' * 32}{rest}",
+        f"00-{trace}",
+        f"00-{trace}{rest}x",
+    ]
     async with serving() as peer:
-        for header in ("00-" + "a" * 32 + "-" + "b" * 16 + "-01", "nonsense"):
+        for header in good:
+            response = await peer.get("/health", headers={"traceparent": header})
+            assert response.headers["X-Request-ID"] == trace
+            both = {"traceparent": header, "X-Request-ID": "mine"}
+            response = await peer.get("/health", headers=both)
+            assert response.headers["X-Request-ID"] == "mine"
+        for header in bad:
             response = await peer.get("/health", headers={"traceparent": header})
             assert response.status == 200
+            assert response.headers["X-Request-ID"] not in (trace, "0" * 32)
 
 
 async def test_a_defect_is_500_and_is_logged_once() -> None:
