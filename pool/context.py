@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pool.agent import ALLOW, Decision, ToolCall
 from pool.config import AgentSpec, PoolConfig
@@ -144,7 +145,7 @@ class TurnContext(Struct, eq=False):
             )
         if event.seq:
             # it is in a log already, under the place it got there: this one is a copy
-            event = msgspec.structs.replace(event)
+            event = replace(event)
         log = turn.session.log
         log.add(event, turn.record.id, turn.record.session_id)
         if log.unstored >= self._config.flush_events:
@@ -166,10 +167,12 @@ class TurnContext(Struct, eq=False):
         event.at = self._turns.wall()
         self._weigh(turn, _size(event))
         if isinstance(event, UsageReported):
-            event.usage.tool_calls = turn.record.usage.tool_calls
+            event.usage = replace(event.usage, tool_calls=turn.record.usage.tool_calls)
             turn.record.usage = event.usage
         elif isinstance(event, ToolCalled):
-            turn.record.usage.tool_calls += 1
+            # made anew: an event told before holds the usage as it was then
+            usage = turn.record.usage
+            turn.record.usage = replace(usage, tool_calls=usage.tool_calls + 1)
 
     def _weigh(self, turn: LiveTurn, size: int) -> None:
         turn.bytes += size

@@ -95,7 +95,7 @@ class LiveTurn(Struct, kw_only=True, eq=False):
         record = self.record
         if self.phase == "over":
             return record
-        now = replace(record, output="".join(self.texts), usage=replace(record.usage))
+        now = replace(record, output="".join(self.texts))
         if self.phase == "ending":
             # how it ends is only certain when the store has it
             now.state = "running" if record.attempt else "queued"

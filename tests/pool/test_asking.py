@@ -239,3 +239,19 @@ async def test_a_pool_is_opened_once_and_refuses_after_its_end() -> None:
     await pool.close()
     with pytest.raises(Draining):
         await pool.ask("hi")
+
+
+async def test_an_event_keeps_the_usage_that_it_told() -> None:
+    """What is counted later changes no event that was told before, whoever holds the numbers."""
+    mine = Usage(input_tokens=1)
+
+    async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
+        await ctx.emit(UsageReported(usage=mine))
+        await ctx.emit(ToolCalled(call_id="c1", name="look"))
+        mine.input_tokens = 99
+        return TurnEnd(output="done")
+
+    async with pooled(Scripted(run)) as pool:
+        events = [event async for event in pool.stream("hi")]
+        told = [event.usage for event in events if isinstance(event, UsageReported)]
+        assert [(usage.input_tokens, usage.tool_calls) for usage in told] == [(1, 0)]
