@@ -324,7 +324,8 @@ class Dispatcher:
         turn.limiter = self.limiter
         lender = None if turn.parent is None else self._lender(turn.parent)
         if lender is not None:
-            lender.riders = (*lender.riders, turn)
+            riding = [rider for rider in lender.riders if rider is not turn and not rider.over]
+            lender.riders = (*riding, turn)
             return True
         turn.has_permit = self.limiter.take()
         return turn.has_permit

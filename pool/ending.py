@@ -8,7 +8,7 @@ from random import Random
 
 import structlog
 
-from pool.errors import LeaseLost, PoolError, StoreUnavailable
+from pool.errors import Internal, LeaseLost, PoolError, StoreUnavailable
 from pool.events import ENDINGS
 from pool.live import LiveTurn
 from pool.store.base import StateChange, Store
@@ -58,6 +58,10 @@ class Ending:
                 await self._commit(turn, change)
         except PoolError as failure:
             self._failed(turn, failure)
+        except Exception as error:
+            # a store that breaks its contract must not leave the turn, and its session, without end
+            _log.error("store failed", turn_id=turn.id, error=type(error).__name__)
+            self._failed(turn, Internal("the store failed; the server's log says how"))
         self._over(turn)
 
     def _hold(self, turn: LiveTurn) -> None:

@@ -47,11 +47,6 @@ class Mailbox(Generic[T]):
         self._controls.append(control)
         self._ring()
 
-    def take_back(self) -> T | None:
-        """Take the turn out again, if the actor has not."""
-        turn, self._turn = self._turn, None
-        return turn
-
     async def get(self) -> T | Control:
         """The next thing to do. A cancelled `get` loses nothing."""
         while True:

@@ -189,7 +189,7 @@ class Supervisor:
         else:
             self._gone(actor, reason, error)
             self._after_failure(reason, error)
-        if turn is not None:
+        if turn is not None and turn.actor is actor:
             self._lost(turn, type(error).__name__)
         self._ready()
 

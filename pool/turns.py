@@ -23,6 +23,7 @@ from pool.errors import (
     DeadLetter,
     LeaseLost,
     LimitExceeded,
+    PoolError,
 )
 from pool.events import (
     Event,
@@ -118,12 +119,13 @@ class Turns:
     async def flush(self, turn: LiveTurn, state: StateChange | None = None) -> None:
         """Give the store what the log has and it has not, and a checkpoint with it."""
         session = turn.session
-        if session.lease is None:
-            raise LeaseLost(f"session {session.key.id} is no longer held here")
         async with session.writing:
+            lease = session.lease
+            if lease is None:
+                raise LeaseLost(f"session {session.key.id} is no longer held here")
             events = session.log.take_unstored()
             try:
-                await self._store.append(session.lease, events, turn.record, state)
+                await self._store.append(lease, events, turn.record, state)
             except BaseException:
                 session.log.untake(events)
                 raise
@@ -149,14 +151,23 @@ class Turns:
         record.state = "waiting"
         turn.phase = "waiting"
         turn.resume = True
-        await self.flush(turn, change)
+        try:
+            await self.flush(turn, change)
+        except PoolError as error:
+            # nobody could go on from a pause that is not stored
+            await self.ending.end(turn, "failed", error=recorded(error))
+            return
+        turn.actor = None
         turn.wake()
         self.approvals.lapse_later(turn)
         self.go_on(turn)
 
     def go_on(self, turn: LiveTurn) -> None:
         """Queue a paused turn again, if nothing of it waits for a human any more."""
-        if turn.phase != "waiting" or turn.stop is not None or turn.record.pending:
+        # while it has its actor its pause is still being stored
+        if turn.phase != "waiting" or turn.actor is not None or turn.stop is not None:
+            return
+        if turn.record.pending:
             return
         turn.continues = True
         turn.phase = "queued"
