@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,26 +12,7 @@ from pool.store.base import Lease, StateChange
 from pool.store.memory import MemoryStore
 from pool.store.memory_limits import MemoryLimits
 from pool.turn import Turn
-from tests.support.agents import Held, collected, pooled, said, ticks, wall
-
-
-class Talking:
-    """Says the words of its input; `*` instead of a word waits to be let on."""
-
-    def __init__(self) -> None:
-        self._steps: asyncio.Queue[None] = asyncio.Queue()
-        self.stopped_at: asyncio.Queue[int] = asyncio.Queue()
-
-    def go_on(self) -> None:
-        self._steps.put_nowait(None)
-
-    async def __call__(self, text: str) -> AsyncIterator[str]:
-        for n, word in enumerate(text.split()):
-            if word == "*":
-                self.stopped_at.put_nowait(n)
-                await self._steps.get()
-            else:
-                yield word + " "
+from tests.support.agents import Held, Talking, collected, pooled, said, ticks, wall
 
 
 async def test_a_malformed_cursor_is_refused() -> None:

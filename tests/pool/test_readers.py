@@ -12,26 +12,7 @@ from pool.agent import Context
 from pool.errors import NotFound
 from pool.events import START, Event, HistoryLost
 from pool.store.base import SessionKey
-from tests.support.agents import Held, Scripted, collected, pooled, said, ticks
-
-
-class Talking:
-    """Says the words of its input; `*` instead of a word waits to be let on."""
-
-    def __init__(self) -> None:
-        self._steps: asyncio.Queue[None] = asyncio.Queue()
-        self.stopped_at: asyncio.Queue[int] = asyncio.Queue()
-
-    def go_on(self) -> None:
-        self._steps.put_nowait(None)
-
-    async def __call__(self, text: str) -> AsyncIterator[str]:
-        for n, word in enumerate(text.split()):
-            if word == "*":
-                self.stopped_at.put_nowait(n)
-                await self._steps.get()
-            else:
-                yield word + " "
+from tests.support.agents import Held, Scripted, Talking, collected, pooled, said, ticks
 
 
 async def test_replay_plus_live_has_no_gap_and_no_duplicate() -> None:

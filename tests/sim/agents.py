@@ -138,7 +138,7 @@ class ScriptedAgent:
         elif step == "usurp":
             await self._helper.usurp(ctx)
         else:
-            raise NotImplementedError(step)
+            raise ValueError(step)
 
 
 async def _deaf(seconds: float) -> None:

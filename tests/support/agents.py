@@ -133,6 +133,30 @@ class Scripted:
         self.closed += 1
 
 
+class Talking:
+    """Says the words of its input; `*` instead of a word waits to be let on.
+
+    `stopped_at` gets the place of each `*` that it has come to.
+    """
+
+    def __init__(self) -> None:
+        self._steps: asyncio.Queue[None] = asyncio.Queue()
+        self.stopped_at: asyncio.Queue[int] = asyncio.Queue()
+
+    def go_on(self) -> None:
+        """Let it on, past one `*`."""
+        self._steps.put_nowait(None)
+
+    async def __call__(self, text: str) -> AsyncIterator[str]:
+        """Say the words."""
+        for n, word in enumerate(text.split()):
+            if word == "*":
+                self.stopped_at.put_nowait(n)
+                await self._steps.get()
+            else:
+                yield word + " "
+
+
 class Unopenable:
     """An agent that cannot be opened the first `failures` times; answers `opened`."""
 
