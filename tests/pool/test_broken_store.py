@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from pool import AgentSpec, Decision, ToolCall, TurnEnd, TurnInput
 from pool.agent import Context
 from pool.errors import Internal
+from pool.events import Event
 from pool.store.base import Lease, StateChange
 from pool.store.memory import MemoryStore
 from pool.turn import Principal, Turn
@@ -62,3 +66,54 @@ async def test_a_store_that_breaks_its_contract_leaves_no_turn_without_end() -> 
             await pool.ask("one", session="s1")
         assert pool.stats().turns == 0
         assert (await pool.ask("two", session="s2")).output == "two"
+
+
+class Slow(MemoryStore):
+    """A store that takes its time for each append, and for the first as long as it is told to."""
+
+    suspends = True
+
+    def __init__(self) -> None:
+        super().__init__(clock=wall)
+        self.appending = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def append(
+        self,
+        lease: Lease,
+        events: Sequence[Event],
+        turn: Turn | None = None,
+        state: StateChange | None = None,
+    ) -> None:
+        self.appending.set()
+        await self.go_on.wait()
+        await asyncio.sleep(1)
+        await super().append(lease, events, turn, state)
+
+
+async def test_a_decided_turn_goes_on_only_from_a_pause_that_is_stored() -> None:
+    """Decided while its agent still ran, and stored slowly: the next run has the paused state."""
+    store, asked, let = Slow(), asyncio.Event(), asyncio.Event()
+    seen: list[bytes | None] = []
+
+    async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
+        if turn.resume:
+            seen.append(turn.state)
+            return TurnEnd(output="done")
+        await ctx.gate(ToolCall("c1", "send"))
+        asked.set()
+        await let.wait()
+        return TurnEnd("paused", state=b"paused")
+
+    spec = AgentSpec(agent=Scripted(run, state_format="x/1"), gate=ask_a_human, min=2, max=2)
+    async with pooled(spec, store=store) as pool:
+        turn = await pool.submit("one", session="s1")
+        await asked.wait()
+        deciding = asyncio.create_task(pool.decide(turn.id, "c1", "approve"))
+        await store.appending.wait()
+        let.set()
+        await asyncio.sleep(1)
+        store.go_on.set()
+        await deciding
+        assert (await pool.wait(turn.id)).output == "done"
+        assert seen == [b"paused"]
