@@ -36,7 +36,7 @@ setup:
 # keeps the pins that still fit; make lock UPGRADE=--upgrade takes the newest
 lock:
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
-	$(COMPILE) $(UPGRADE) pyproject.toml --output-file requirements.lock
+	$(COMPILE) $(UPGRADE) pyproject.toml --all-extras --output-file requirements.lock
 	$(COMPILE) $(UPGRADE) --group build --output-file requirements-build.lock
 	$(COMPILE) $(UPGRADE) pyproject.toml --group dev --output-file requirements-dev.lock \
 		--constraint requirements.lock --constraint requirements-build.lock

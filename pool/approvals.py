@@ -1,54 +1,31 @@
-"""Humans' decisions about tool calls: each once, and for exactly what was shown."""
+"""The pending calls of turns that run here: what a decision does to them, and when they lapse."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
-from pool.errors import Conflict
 from pool.events import ApprovalDecided
 from pool.live import LiveTurn
-from pool.turn import DecidedCall, PendingCall, Principal
+from pool.turn import DecidedCall, PendingCall
 
 if TYPE_CHECKING:
     from pool.turns import Turns
 
 
 class Approvals:
-    """Decides about the pending calls of turns."""
+    """Keeps turns and the decisions about their calls together."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
+        # told of a call about which nobody decided in time
+        self.lapsed: Callable[[LiveTurn, PendingCall], None] = _nobody_asked
         # by turn: the timers of its calls that wait for a decision
         self._lapses: dict[str, list[asyncio.TimerHandle]] = {}
         self._loop = asyncio.get_running_loop()
 
-    async def decide(
-        self,
-        turn: LiveTurn,
-        call_id: str,
-        decision: Literal["approve", "deny"],
-        *,
-        by: Principal,
-        reason: str,
-        arguments: Mapping[str, Any] | None,
-    ) -> None:
-        """A human decides about a pending call, once and for exactly what was shown."""
-        record = turn.record
-        pending = next((call for call in record.pending if call.call_id == call_id), None)
-        if pending is None:
-            raise Conflict(f"call {call_id} of turn {turn.id} does not wait for a decision")
-        if self._turns.wall() >= pending.expires_at:
-            raise Conflict(f"the time to decide about call {call_id} is over")
-        if arguments is not None and arguments != pending.arguments:
-            raise Conflict(
-                f"the arguments given for call {call_id} are not those that wait for approval; "
-                "read the turn again and decide about what it shows"
-            )
-        await self._decided(turn, pending, decision, by=by.user, reason=reason)
-
-    async def _decided(
+    async def decided(
         self,
         turn: LiveTurn,
         pending: PendingCall,
@@ -57,6 +34,7 @@ class Approvals:
         by: str,
         reason: str,
     ) -> None:
+        """The store has it that this call was decided, so: tell the turn, and let it go on."""
         record = turn.record
         record.pending = tuple(call for call in record.pending if call is not pending)
         record.decided = (*record.decided, DecidedCall(pending, decision, by, reason))
@@ -67,7 +45,7 @@ class Approvals:
             ),
         )
         try:
-            await self._turns.flush(turn)
+            await self._turns.writer.flush(turn.session, record)
         finally:
             # It has been told: whoever decided may leave, and what the store could not take now it
             # gets with what follows.
@@ -88,6 +66,8 @@ class Approvals:
 
     def _lapse(self, turn: LiveTurn, call: PendingCall) -> None:
         if call in turn.record.pending and turn.stop is None:
-            self._turns.spawn(
-                self._decided(turn, call, "deny", by="", reason="nobody decided in time")
-            )
+            self.lapsed(turn, call)
+
+
+def _nobody_asked(turn: LiveTurn, call: PendingCall) -> None:
+    raise RuntimeError(f"call {call.call_id} of {turn!r} lapsed before the pool was open")

@@ -86,6 +86,12 @@ class PoolConfig(Struct, frozen=True, kw_only=True):
     max_nesting: int = 8
     # events between two writes to the store while a turn runs
     flush_events: int = 64
+    # webhooks: how long a try may take, how many at a time; the pause between two tries doubles
+    webhook_timeout_s: float = 10.0
+    webhook_parallel: int = 32
+    webhook_first_s: float = 1.0
+    webhook_max_s: float = 3_600.0
+    webhook_tries: int = 30
     # how long `async with` waits for running turns when it is left
     close_deadline_s: float = 5.0
 
@@ -94,6 +100,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True):
             self, 1, "queue_max", "start_limit", "max_attempts", "max_output_bytes", "max_events"
         )
         _at_least(self, 1, "max_state_bytes", "max_nesting", "flush_events")
+        _at_least(self, 1, "webhook_parallel", "webhook_tries")
         _at_least(self, 0, "restarts_max", "watchdog_s", "close_deadline_s", "overload_wait_s")
         for field in fields(self):
             if field.name.endswith("_s") and field.name not in (
@@ -108,8 +115,12 @@ class PoolConfig(Struct, frozen=True, kw_only=True):
         for tenant, weight in self.tenant_weights.items():
             if not (isfinite(weight) and weight > 0):
                 raise ConfigError(f"tenant_weights.{tenant}", weight, "write a number above 0")
-        if self.backoff_first_s > self.backoff_max_s:
-            raise ConfigError("backoff_first_s", self.backoff_first_s, "at most backoff_max_s")
+        for first, most in (
+            ("backoff_first_s", "backoff_max_s"),
+            ("webhook_first_s", "webhook_max_s"),
+        ):
+            if getattr(self, first) > getattr(self, most):
+                raise ConfigError(first, getattr(self, first), f"at most {most}")
 
     @property
     def tenant_queue_max(self) -> int:

@@ -123,8 +123,11 @@ class TurnContext(Struct, eq=False):
         if not isinstance(state, bytes):
             raise AgentFailed(f"the agent's state is {type(state).__name__}; it must be bytes")
         self._turns.check_state(state)
-        await self._turns.flush(self._turn, StateChange(self._format, state))
-        self._turn.resume = True
+        self._turn.record.resumes = True
+        change = StateChange(self._format, state)
+        await self._turns.writer.insist(
+            lambda: self._turns.writer.flush(self._turn.session, self._turn.record, change)
+        )
 
     def idempotency_key(self, call: ToolCall) -> str:
         """The same 32 characters whenever this turn makes this call, in whichever attempt."""
@@ -146,10 +149,11 @@ class TurnContext(Struct, eq=False):
         if event.seq:
             # it is in a log already, under the place it got there: this one is a copy
             event = replace(event)
-        log = turn.session.log
-        log.add(event, turn.record.id, turn.record.session_id)
-        if log.unstored >= self._config.flush_events:
-            await self._turns.flush(turn)
+        self._turns.tell(turn, event)
+        unstored = turn.session.log.unstored
+        # while the store cannot be reached they become many: no try for each of them
+        if unstored >= self._config.flush_events and unstored % self._config.flush_events == 0:
+            await self._turns.writer.catch_up(turn.session)
 
     def _said(self, turn: LiveTurn, event: TextDelta) -> None:
         text: object = event.text
@@ -207,6 +211,7 @@ class TurnContext(Struct, eq=False):
             arguments=call.arguments,
             risk=decision.risk,
             expires_at=self._turns.wall() + lifetime_s,
+            asked=turn.session.log.seq + 1,
         )
         event = ApprovalRequested(
             call_id=call.call_id,

@@ -102,6 +102,16 @@ class Dispatcher:
             return "no actor is open yet"
         return None
 
+    @property
+    def starts_now(self) -> bool:
+        """Whether a turn would start at once: an actor is idle, and nobody waits for it."""
+        return bool(self.supervisor.idle) and self.queue.empty and self.limiter.free > 0
+
+    @property
+    def at_once(self) -> bool:
+        """Whether a turn would not have to wait: an actor is idle, or can be started."""
+        return self._at_once()
+
     def oldest_wait_s(self, now: float) -> float:
         """How long the turn that waits longest for an actor has waited."""
         return now - min((turn.accepted_at for turn in self.queue), default=now)
@@ -157,6 +167,11 @@ class Dispatcher:
         self._placed += 1
         self._placed_by[tenant] = mine + 1
 
+    def place(self, tenant: str) -> None:
+        """A place for a turn that was accepted already, however full it is."""
+        self._placed += 1
+        self._placed_by[tenant] = self._placed_by.get(tenant, 0) + 1
+
     def leave(self, tenant: str) -> None:
         """A turn gives its place back: it started, ended, or was not accepted after all."""
         self._placed -= 1
@@ -183,9 +198,8 @@ class Dispatcher:
         self.scale()
 
     def back(self, turn: LiveTurn) -> None:
-        """A turn that had started is to start again: it gets a place, however full it is."""
-        self._placed += 1
-        self._placed_by[turn.tenant] = self._placed_by.get(turn.tenant, 0) + 1
+        """A turn that had started is to start again."""
+        self.place(turn.tenant)
         self.ready(turn, again=True)
 
     def drop(self, turn: LiveTurn) -> None:

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from random import Random
 
 import structlog
 
 from pool.errors import Internal, LeaseLost, PoolError, StoreUnavailable
 from pool.events import ENDINGS
 from pool.live import LiveTurn
-from pool.store.base import StateChange, Store
+from pool.session import Session
+from pool.store.base import Lease, StateChange, Store
 from pool.turn import State, TurnError
+from pool.writer import Writer, give_back
 
 _log = structlog.get_logger("pool.ending")
 
-# Between two tries to store the end of a turn, in seconds: doubled from the first to the last.
-_RETRY_S = (0.05, 1.0)
-
 
 class Ending:
-    """Ends turns, each once. `over` is called when the store has it, or will never have it."""
+    """Ends turns, each once. `over` is called when the store has it, or will never have it;
+    `fenced` and `left` when it is another process that will end it.
+    """
 
     def __init__(
         self,
         store: Store,
         *,
+        writer: Writer,
         clock: Callable[[], float],
         wall: Callable[[], float],
-        random: Random,
         over: Callable[[LiveTurn], None],
+        fenced: Callable[[Session, Lease], None],
+        left: Callable[[LiveTurn], None],
     ) -> None:
         self._store = store
-        self._random = random
+        self._writer = writer
         self._over = over
+        self._fenced = fenced
+        self._left = left
         self._clock = clock
         self._wall = wall
 
@@ -56,6 +59,11 @@ class Ending:
             else:
                 self._hold(turn)
                 await self._commit(turn, change)
+        except LeaseLost as lost:
+            turn.moved = True
+            _log.warning("turn ends in another process", turn_id=turn.id, error=lost.detail)
+            self._left(turn)
+            return
         except PoolError as failure:
             self._failed(turn, failure)
         except Exception as error:
@@ -86,17 +94,9 @@ class Ending:
 
     async def _commit_in_order(self, turn: LiveTurn, change: StateChange | None) -> None:
         # One end at a time, so that nobody else's write takes this one's last event along.
-        wait_s = _RETRY_S[0]
         async with turn.session.writing:
             self._hold(turn)
-            while True:
-                try:
-                    return await self._commit(turn, change)
-                except LeaseLost:
-                    raise
-                except StoreUnavailable:
-                    await asyncio.sleep(wait_s * self._random.uniform(0.5, 1.0))
-                    wait_s = min(_RETRY_S[1], wait_s * 2)
+            await self._writer.insist(lambda: self._commit(turn, change))
 
     async def _commit(self, turn: LiveTurn, change: StateChange | None) -> None:
         session = turn.session
@@ -107,9 +107,9 @@ class Ending:
         try:
             released = await self._store.commit(lease, turn.record, events, change)
         except BaseException as error:
-            log.untake(events)
-            if isinstance(error, LeaseLost) and session.lease is lease:
-                session.lease = None
+            give_back(session, events)
+            if isinstance(error, LeaseLost):
+                self._fenced(session, lease)
             raise
         # a new lease may have been claimed while the answer was on its way
         if released and session.lease is lease:

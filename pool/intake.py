@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from typing import Any
 
+import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pool import scope
 from pool.config import PoolConfig
@@ -20,22 +21,24 @@ from pool.errors import (
     InvalidRequest,
     NotFound,
     Refused,
+    StoreUnavailable,
 )
 from pool.ids import Ids
-from pool.live import LiveTurn, Stop
+from pool.letters import Letters
+from pool.live import MAKES_WAY, LiveTurn, Stop
 from pool.observer import Observers, TurnRefusedNotice
+from pool.order import InOrder
+from pool.replicas import Replicas
 from pool.sessions import Sessions
 from pool.store.base import SessionKey, Store
+from pool.store.sharing import CancelTurn
 from pool.turn import ANYONE, Principal, Turn, TurnRequest
 from pool.turns import Turns
+from pool.webhooks import Webhooks
 
 KEY_MAX = 128
 
-# How a turn that does not queue behind the running one ends that.
-_MAKES_WAY = {
-    "interrupt": Stop("interrupted"),
-    "rollback": Stop("cancelled", forgotten=True),
-}
+_log = structlog.get_logger("pool.intake")
 
 
 class Entry(Struct, frozen=True):
@@ -64,6 +67,10 @@ class Intake:
         ids: Ids,
         observers: Observers,
         wall: Callable[[], float],
+        order: InOrder,
+        letters: Letters,
+        replicas: Replicas,
+        webhooks: Webhooks | None,
     ) -> None:
         self.closed = False
         self._name = name
@@ -76,8 +83,10 @@ class Intake:
         self._ids = ids
         self._observers = observers
         self._wall = wall
-        # the last turn of each session that is on its way in
-        self._entering: dict[SessionKey, asyncio.Task[Entry]] = {}
+        self._order = order
+        self._letters = letters
+        self._replicas = replicas
+        self._webhooks = webhooks
 
     async def enter(
         self,
@@ -92,7 +101,7 @@ class Intake:
         """Accept a turn into a session. `nested`: who asks waits for it, within the turn it runs
         in.
         """
-        _check(request, idempotency_key)
+        self._check(request, idempotency_key)
         parent = self._parent() if nested else None
         if parent is not None and principal is ANYONE:
             principal = parent.principal
@@ -106,8 +115,10 @@ class Intake:
         if parent is not None:
             self._check_chain(parent, name, key)
             deadline_s = self._within(parent, deadline_s)
+        given_away = self._goes_elsewhere(key, dispatcher, parent)
         try:
-            self._admit(dispatcher, request, key, deadline_s, parent)
+            if not given_away:
+                self._admit(dispatcher, request, key, deadline_s, parent)
         except Refused as refused:
             earlier = await self._earlier(key, request, dispatcher.name, idempotency_key)
             if earlier is not None:
@@ -122,7 +133,10 @@ class Intake:
             agent=dispatcher.name,
             request=request,
             created_at=self._wall(),
+            roles=principal.roles,
         )
+        if given_away:
+            return await self._arrive(self._give_away(record, idempotency_key), key, request)
         now = self._turns.clock()
         live = LiveTurn(
             record=record,
@@ -137,61 +151,104 @@ class Intake:
         taking = self._take(live, key, dispatcher, idempotency_key)
         if not self._store.suspends:
             return await taking
+        return await self._arrive(taking, key, request)
+
+    async def _arrive(
+        self, taking: Coroutine[Any, Any, Entry], key: SessionKey, request: TurnRequest
+    ) -> Entry:
         # Once the store has it the turn is ours to run, even if the caller leaves in between.
-        entering = self._turns.spawn(self._in_order(self._entering.get(key), taking))
-        self._entering[key] = entering
-        entering.add_done_callback(partial(self._entered, key))
+        entering = self._order.run(key, taking)
         try:
-            return await asyncio.shield(entering)
+            return await self._order.heard(entering)
         except asyncio.CancelledError:
-            left = self._cancel_entered if request.on_disconnect == "cancel" else _unheard
-            entering.add_done_callback(left)
+            if request.on_disconnect == "cancel":
+                entering.add_done_callback(self._cancel_entered)
             raise
 
-    async def settled(self, timeout_s: float) -> None:
-        """Wait until the store has answered for every turn that is on its way in."""
-        if self._entering:
-            await asyncio.wait(self._entering.values(), timeout=timeout_s)
+    def _goes_elsewhere(
+        self, key: SessionKey, dispatcher: Dispatcher, parent: LiveTurn | None
+    ) -> bool:
+        # Where this process would have it wait, another may have an idle actor.
+        return (
+            bool(self._replicas.others)
+            and not (self.closed or dispatcher.at_once or parent is not None)
+            and not self._sessions.unfinished(key)
+            and self._replicas.take_room(dispatcher.name)
+        )
 
-    async def _in_order(
-        self, before: asyncio.Task[Entry] | None, taking: Coroutine[Any, Any, Entry]
-    ) -> Entry:
-        # One at a time in a session, so that the store's order is the order here.
-        if before is not None:
-            await asyncio.wait([before])
-        return await taking
-
-    def _entered(self, key: SessionKey, entering: asyncio.Task[Entry]) -> None:
-        if self._entering.get(key) is entering:
-            del self._entering[key]
+    async def _give_away(self, record: Turn, idempotency_key: str | None) -> Entry:
+        accepted = await self._store.accept(
+            record,
+            owner="",
+            key=idempotency_key,
+            reject_busy=record.request.if_busy == "reject",
+        )
+        return Entry(accepted.turn, accepted.new, self._turns.live.get(accepted.turn.id))
 
     async def _take(
         self, live: LiveTurn, key: SessionKey, dispatcher: Dispatcher, idempotency_key: str | None
     ) -> Entry:
-        request = live.record.request
+        record = live.record
         try:
             accepted = await self._store.accept(
-                live.record,
+                self._as_kept(live, dispatcher),
                 owner=self._name,
                 key=idempotency_key,
-                reject_busy=request.if_busy == "reject",
+                reject_busy=record.request.if_busy == "reject",
+                with_state=record.agent in self._turns.stateful,
             )
             if not accepted.new:
                 dispatcher.leave(key.tenant)
                 earlier = accepted.turn
                 return Entry(earlier, False, self._turns.live.get(earlier.id))
             session = self._sessions.claim(key, accepted)
+            if session is None:
+                # whoever holds the session finds it there
+                dispatcher.leave(key.tenant)
+                return Entry(record, True, None)
         except BaseException:
             dispatcher.leave(key.tenant)
             raise
         live.session = session
-        before = session.current
-        self._turns.add(live, first=request.if_busy in _MAKES_WAY)
-        if before is not None and request.if_busy in _MAKES_WAY:
-            self._turns.stop(before, _MAKES_WAY[request.if_busy])
-        return Entry(live.record, True, live)
+        live.number = accepted.number
+        live.loaded = accepted.state
+        if self._store.durable and accepted.number > session.accepted + 1 and not accepted.lease:
+            # turns that others accepted before it go first
+            await self._letters.read(session)
+        session.accepted = max(session.accepted, accepted.number)
+        if session.lease is None:
+            dispatcher.leave(key.tenant)
+            return Entry(record, True, None)
+        self._turns.add(live)
+        return Entry(record, True, live)
+
+    def _as_kept(self, live: LiveTurn, dispatcher: Dispatcher) -> Turn:
+        # One that starts at once is stored as started, which saves a write of its own.
+        record = live.record
+        if not self._store.durable:
+            return record
+        session = self._sessions.get(live.key)
+        free = session is None or session.current is None
+        if not (free and dispatcher.starts_now):
+            return record
+        live.start_stored = True
+        return replace(record, state="running", attempt=1)
 
     # --- what may be wrong with it
+
+    def _check(self, request: TurnRequest, idempotency_key: str | None) -> None:
+        if idempotency_key is not None and not 1 <= len(idempotency_key) <= KEY_MAX:
+            raise InvalidRequest(
+                f"an idempotency key has 1 to {KEY_MAX} characters", field="idempotency_key"
+            )
+        if request.webhook is None:
+            return
+        if self._webhooks is None:
+            raise InvalidRequest(
+                "webhooks are not configured on this server: its operator has to set a secret",
+                field="webhook",
+            )
+        self._webhooks.check(request.webhook.url)
 
     async def _agent_of(self, key: SessionKey) -> str:
         # with one agent there is nothing to ask the store
@@ -242,7 +299,7 @@ class Intake:
     ) -> None:
         if self.closed:
             raise Draining("the pool is shutting down and takes no more turns", retry_after_s=1.0)
-        ahead = 0 if request.if_busy in _MAKES_WAY else self._sessions.unfinished(key)
+        ahead = 0 if request.if_busy in MAKES_WAY else self._sessions.unfinished(key)
         dispatcher.admit(
             tenant=key.tenant,
             priority=request.priority,
@@ -273,22 +330,22 @@ class Intake:
             self._observers.notice(TurnRefusedNotice(dispatcher.name, refused.code, tenant))
 
     def _cancel_entered(self, entering: asyncio.Task[Entry]) -> None:
-        if not entering.cancelled() and entering.exception() is None:
-            live = entering.result().live
-            if live is not None and entering.result().new:
-                self._turns.stop(live, Stop("cancelled"))
+        if entering.cancelled() or entering.exception() is not None:
+            return
+        entry = entering.result()
+        if entry.new:
+            self.withdraw(entry)
 
+    def withdraw(self, entry: Entry) -> None:
+        """Whoever asked for a turn to be cancelled when they leave has left."""
+        if entry.live is not None and not entry.live.moved:
+            self._turns.stopping.stop(entry.live, Stop("cancelled"))
+        else:
+            self._turns.errands.spawn(self._cancel_elsewhere(entry.turn))
 
-def _unheard(entering: asyncio.Task[Entry]) -> None:
-    # Nobody is left to be told how it failed.
-    if not entering.cancelled():
-        entering.exception()
-
-
-def _check(request: TurnRequest, idempotency_key: str | None) -> None:
-    if idempotency_key is not None and not 1 <= len(idempotency_key) <= KEY_MAX:
-        raise InvalidRequest(
-            f"an idempotency key has 1 to {KEY_MAX} characters", field="idempotency_key"
-        )
-    if request.webhook is not None:
-        raise InvalidRequest("webhooks are not available on this server", field="webhook")
+    async def _cancel_elsewhere(self, turn: Turn) -> None:
+        key = SessionKey(turn.tenant, turn.session_id)
+        try:
+            await self._store.signal(key, CancelTurn(turn.id))
+        except StoreUnavailable as error:
+            _log.warning("turn is not cancelled", turn_id=turn.id, error=error.code)

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from pool.errors import PoolError
-from pool.turn import Principal, Priority, State, Turn, TurnError
+from pool.store.lease import SessionKey
+from pool.turn import IfBusy, Principal, Priority, State, Turn, TurnError
 
 if TYPE_CHECKING:
     from pool.actor import Actor
     from pool.limiter import Limiter
     from pool.session import Session
+    from pool.store.base import AgentState
 
 Phase = Literal["queued", "running", "waiting", "ending", "over"]
 
 
 class Stop(Struct, frozen=True):
-    """Why a turn is to end before its agent says so, and how it is then recorded."""
+    """Why a turn is to end before its agent says so, and how it is then recorded.
 
-    state: State
+    Without a state it does not end: it goes on in another process, or there begins anew.
+    """
+
+    state: State | None
     error: TurnError | None = None
     forgotten: bool = False
+
+
+# How a turn that does not queue behind the running one ends that.
+MAKES_WAY: Mapping[IfBusy, Stop] = {
+    "interrupt": Stop("interrupted"),
+    "rollback": Stop("cancelled", forgotten=True),
+}
+
+# Its session is another process's now, or is about to be.
+MOVED = Stop(None)
 
 
 class LiveTurn(Struct, kw_only=True, eq=False):
@@ -60,8 +76,16 @@ class LiveTurn(Struct, kw_only=True, eq=False):
     first_text_at: float | None = None
     # its approvals were decided: the next start goes on with the same attempt
     continues: bool = False
-    # whether the agent goes on from a state of this very turn
-    resume: bool = False
+    # its place among all turns that its session has accepted
+    number: int = 0
+    # what its agent keeps of the session, if the store gave that with the turn
+    loaded: AgentState | None = None
+    # whether the store knows that this attempt has begun
+    start_stored: bool = False
+    # it no longer runs here, and has not ended
+    moved: bool = False
+    # runs out when an agent that is to stop does not
+    grace: asyncio.TimerHandle | None = None
     # tasks that its agent started and that still run
     tasks: set[asyncio.Task[object]] | None = None
     # futures of those who wait for its end or its next pause
@@ -77,8 +101,18 @@ class LiveTurn(Struct, kw_only=True, eq=False):
 
     @property
     def over(self) -> bool:
-        """Whether its end is stored."""
+        """Whether its end is stored, or none of this process's business."""
         return self.phase == "over"
+
+    @property
+    def key(self) -> SessionKey:
+        """Its session's name."""
+        return SessionKey(self.tenant, self.record.session_id)
+
+    @property
+    def makes_way(self) -> bool:
+        """Whether it runs before the turns that wait in its session."""
+        return self.record.request.if_busy in MAKES_WAY
 
     @property
     def stopping(self) -> bool:
@@ -108,3 +142,25 @@ class LiveTurn(Struct, kw_only=True, eq=False):
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def revived(record: Turn, number: int, now: float, wall: float) -> LiveTurn:
+    """A turn that another process accepted, or began, as it is to go on here. `now` is the loop's
+    time, `wall` the time of day.
+
+    Its principal has the roles that its caller had.
+    """
+    accepted_at = now - max(0.0, wall - record.created_at)
+    return LiveTurn(
+        record=record,
+        tenant=record.tenant,
+        priority=record.request.priority,
+        principal=Principal(record.tenant, record.user, record.roles),
+        request_id="",
+        parent=None,
+        accepted_at=accepted_at,
+        deadline=accepted_at + record.request.deadline_s,
+        number=number,
+        phase="waiting" if record.state == "waiting" else "queued",
+        texts=[record.output] if record.output else [],
+    )

@@ -73,6 +73,8 @@ class Log(Struct, eq=False):
             self.seq = end.seq
             self._events.clear()
             self._first = self._unstored_from = end.seq + 1
+            self._held_from = inf
+            self._wake()
 
     def add(self, event: Event, turn_id: str, session_id: str) -> None:
         """Stamp an event, keep it and wake the readers."""
@@ -111,9 +113,27 @@ class Log(Struct, eq=False):
         return self._events[start:] if start else list(self._events)
 
     def untake(self, events: Sequence[Event]) -> None:
-        """The store did not take these events: they are unstored again."""
-        if events:
-            self._unstored_from = events[0].seq
+        """The store did not take these events: they are unstored again, if they are still its."""
+        if events and events[0].epoch == self.epoch:
+            self._unstored_from = min(self._unstored_from, events[0].seq)
+
+    def let_go(self) -> None:
+        """Another writes it now: what the store was not given did not happen."""
+        self.drop_held()
+        if self.unstored:
+            self.seq = self._unstored_from - 1
+            del self._events[max(0, self._unstored_from - self._first) :]
+            self.restarts += 1
+            self.restart = self.end
+            self._wake()
+
+    def follow(self, events: Sequence[Event]) -> None:
+        """Another wrote these, and the store has them; they follow on the log's end."""
+        self._events.extend(events)
+        self.epoch, self.seq = events[-1].epoch, events[-1].seq
+        self._unstored_from = self.seq + 1
+        self._wake()
+        self.trim()
 
     def trim(self) -> None:
         """Let go of what is stored, but for a few events while somebody listens."""

@@ -11,29 +11,40 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 from uuid import uuid4
 
+import structlog
+
 from pool import scope
 from pool.assembly import add_dispatchers
 from pool.blame import Blame
 from pool.clock import clock_of
 from pool.config import PoolConfig
+from pool.decisions import Decisions
 from pool.dispatcher import Dispatcher
-from pool.drain import drain
+from pool.drain import drain, give_up, hand_over
 from pool.errors import Conflict, InvalidRequest, StoreUnavailable
 from pool.events import Event
+from pool.follow import Followers
 from pool.ids import Ids, session_of_key
 from pool.intake import Entry, Intake
-from pool.live import Stop
-from pool.observer import Observer, Observers
+from pool.letters import Letters
+from pool.observer import Notice, Observer, Observers, TurnEndedNotice
+from pool.order import InOrder
 from pool.outcome import raise_for
+from pool.replicas import Replicas
 from pool.sessions import Sessions
 from pool.specs import specs_of
 from pool.stats import PoolStats, agent_stats
 from pool.store.base import SessionKey, Store
 from pool.store.memory import MemoryStore
+from pool.takeover import Takeover
 from pool.telemetry.watchdog import Watchdog
 from pool.turn import ANYONE, Principal, Turn, TurnOptions, TurnRequest, request_of
 from pool.turns import Turns
+from pool.upkeep import Upkeep
 from pool.watch import Watch
+from pool.webhooks import Deliveries, Webhooks
+
+_log = structlog.get_logger("pool.pool")
 
 
 class _NotOpen:
@@ -41,6 +52,17 @@ class _NotOpen:
 
     def __getattr__(self, name: str) -> Any:
         raise Conflict("this pool is not open; use it within `async with`, or await open() first")
+
+
+class _Ended:
+    """Tells of the end of turns."""
+
+    def __init__(self, ended: Callable[[Turn], None]) -> None:
+        self._ended = ended
+
+    def notice(self, notice: Notice) -> None:
+        if isinstance(notice, TurnEndedNotice):
+            self._ended(notice.turn)
 
 
 # The store keeps house in small steps: so many for each tick of the pool.
@@ -56,8 +78,8 @@ class AgentPool(Watch):
     `agents`: one agent or `AgentSpec`, or a mapping of names to them; the first is the default.
     `store`: where sessions live (default: in memory; one that is given is not closed with the
     pool). `name`: the pool's name as the owner of leases. `seed`: for the random numbers of backoff
-    and jitter. `wall`: the time of day, in seconds since the epoch; everything else goes by the
-    loop's clock.
+    and jitter. `webhooks`: who posts ended turns (default: nobody; they are refused). `wall`: the
+    time of day, in seconds since the epoch; everything else goes by the loop's clock.
     """
 
     def __init__(
@@ -69,6 +91,7 @@ class AgentPool(Watch):
         observers: Iterable[Observer] = (),
         name: str | None = None,
         seed: int | None = None,
+        webhooks: Webhooks | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.config = config or PoolConfig()
@@ -77,7 +100,10 @@ class AgentPool(Watch):
         self.name = name or f"pool-{uuid4().hex[:12]}"
         self.store: Store = store if store is not None else MemoryStore()
         self._owns_store = store is None
-        self._observers = Observers(observers)
+        self._webhooks = webhooks
+        self._deliveries: Deliveries | None = None
+        watching = () if webhooks is None else (_Ended(self._turn_ended),)
+        self._observers = Observers((*observers, *watching))
         self._random = Random(seed)
         self._wall = wall
         self._ids = Ids()
@@ -90,6 +116,10 @@ class AgentPool(Watch):
         not_open: Any = _NotOpen()
         self._loop = self._sessions = self._turns = not_open
         self._intake: Intake = not_open
+        self._decisions = self._followers = self._order = not_open
+        self._replicas: Replicas = not_open
+        self._takeover: Takeover = not_open
+        self._upkeep: Upkeep = not_open
         self._tracking: scope.Tracking
 
     def __repr__(self) -> str:
@@ -106,7 +136,7 @@ class AgentPool(Watch):
         self._loop = loop = asyncio.get_running_loop()
         await self.store.open()
         wall = self._wall
-        self._sessions = Sessions(self.store)
+        self._sessions = Sessions(lambda session: self._followers.check_soon(session))
         self._turns = Turns(
             config=self.config,
             store=self.store,
@@ -125,6 +155,23 @@ class AgentPool(Watch):
             observers=self._observers,
             random=self._random,
         )
+        spawn = self._turns.errands.spawn
+        order = self._order = InOrder(spawn)
+        letters = Letters(self.store, self._turns)
+        self._decisions = Decisions(self.store, self._turns, letters, order)
+        self._turns.approvals.lapsed = self._decisions.lapsed
+        self._followers = Followers(self.name, self.store, session=self._sessions.get, spawn=spawn)
+        self._replicas = Replicas(self.name, self.store, self.stats)
+        self._takeover = Takeover(
+            name=self.name,
+            config=self.config,
+            store=self.store,
+            sessions=self._sessions,
+            turns=self._turns,
+            dispatchers=self._dispatchers,
+            order=order,
+            letters=letters,
+        )
         self._intake = Intake(
             name=self.name,
             config=self.config,
@@ -136,13 +183,39 @@ class AgentPool(Watch):
             ids=self._ids,
             observers=self._observers,
             wall=wall,
+            order=order,
+            letters=letters,
+            replicas=self._replicas,
+            webhooks=self._webhooks,
         )
+        self._upkeep = Upkeep(
+            self.store,
+            replicas=self._replicas,
+            takeover=self._takeover,
+            sessions=self._sessions,
+            followers=self._followers,
+            letters=letters,
+            order=order,
+            spawn=spawn,
+            every_s=self.config.tick_s,
+        )
+        await self.store.join(self.name, self._upkeep.nudged)
         self._tracking = scope.track(loop)
         if self.config.watchdog_s:
             blame = Blame(self._turns.live, self._observers, loop)
             self._watchdog = Watchdog(self.config.watchdog_s, blame)
             self._watchdog.start(loop)
         self._tick()
+        self._upkeep.start()
+        if self._webhooks is not None:
+            self._deliveries = Deliveries(
+                self._webhooks,
+                store=self.store,
+                config=self.config,
+                observers=self._observers,
+                random=self._random,
+            )
+            self._deliveries.start()
 
     async def close(self, *, deadline_s: float | None = None) -> None:
         """Drain (by default for `close_deadline_s`), end the actors, let go of everything."""
@@ -158,18 +231,33 @@ class AgentPool(Watch):
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
+        await self._upkeep.stop()
         self._turns.close()
         grace_s = self.config.cancel_grace_s
         await asyncio.gather(*(d.supervisor.close(grace_s) for d in self._dispatchers.values()))
-        await self._turns.give_up()
+        await give_up(self._turns)
+        if self._deliveries is not None:
+            await self._deliveries.close(grace_s=grace_s)
         if self._watchdog is not None:
             self._watchdog.stop()
+        await self._leave_store()
         scope.untrack(self._loop, self._tracking)
         if self._owns_store:
             await self.store.close()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
             self._tick_timer = None
+
+    def _turn_ended(self, turn: Turn) -> None:
+        if self._deliveries is not None:
+            self._deliveries.ended(turn)
+
+    async def _leave_store(self) -> None:
+        try:
+            await self.store.leave(self.name)
+        except StoreUnavailable as error:
+            # what is left is found by others when the leases have run out
+            _log.warning("store does not know that this process ends", error=error.code)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -190,13 +278,19 @@ class AgentPool(Watch):
         return self._intake.closed
 
     async def drain(self, *, deadline_s: float) -> None:
-        """Take no more turns and wait for those that run, at most so long; then interrupt them.
+        """Take no more turns and wait for those that run, at most so long; then interrupt them, or
+        give them back to a store that outlives the process.
 
         Returns within `deadline_s` plus `cancel_grace_s`. May be called again, with less time.
         """
-        self._intake.closed = True
-        await self._intake.settled(self.config.cancel_grace_s)
-        await drain(self._turns, deadline_s=deadline_s, grace_s=self.config.cancel_grace_s)
+        self._intake.closed = self._takeover.closed = True
+        grace_s = self.config.cancel_grace_s
+        await self._order.settled(grace_s)
+        if not self.store.durable:
+            await drain(self._turns, deadline_s=deadline_s, grace_s=grace_s)
+            return
+        others = self._replicas.serving
+        await hand_over(self._turns, deadline_s=deadline_s, grace_s=grace_s, others=others)
 
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(self.config.tick_s / _STORE_TICKS, self._tick)
@@ -234,14 +328,24 @@ class AgentPool(Watch):
             request_id=request_id,
             nested=True,
         )
-        if entry.live is not None:
+        live = entry.live
+        if live is None and (entry.turn.ended or not self.store.durable):
+            turn = entry.turn
+        else:
             try:
-                await self._ended(entry.live)
+                if live is not None:
+                    await self._ended(live)
+                if live is not None and live.moved:
+                    self._check_moved(live)
+                if live is None or live.moved:
+                    turn = await self._outcome(entry.turn.id, principal=_owner(entry.turn))
+                else:
+                    turn = live.snapshot()
             except asyncio.CancelledError:
                 self._left(entry)
                 raise
-        raise_for(entry.turn)
-        return entry.turn if entry.live is None else entry.live.snapshot()
+        raise_for(turn)
+        return turn
 
     async def submit(
         self,
@@ -325,6 +429,7 @@ class AgentPool(Watch):
             agents=tuple(agent_stats(d, now) for d in self._dispatchers.values()),
             turns=len(self._turns.live),
             sessions=len(self._sessions),
+            replicas=self._replicas.others,
         )
 
     async def resize(
@@ -370,9 +475,8 @@ class AgentPool(Watch):
 
     def _left(self, entry: Entry) -> None:
         """Who asked no longer waits."""
-        live = entry.live
-        if live is not None and entry.new and live.record.request.on_disconnect == "cancel":
-            self._turns.stop(live, Stop("cancelled"))
+        if entry.new and entry.turn.request.on_disconnect == "cancel":
+            self._intake.withdraw(entry)
 
 
 def _owner(turn: Turn) -> Principal:

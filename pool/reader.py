@@ -82,6 +82,10 @@ class Reader:
         self._closed: Callable[[Session], None] | None = closed
         self._ahead: list[Event] = []
         self._exhausted = False
+        # the watched turn runs in another process: its end is still to come
+        self._awaited = False
+        # what follows the cursor is in the store, and not in the log yet
+        self._ahead_of_log = False
         # of another epoch than the log's: whether the cursor is a place at all, the store knows
         self._placed = after.epoch == session.log.epoch
         self._restarts = session.log.restarts
@@ -116,15 +120,13 @@ class Reader:
             return ahead
         events = await self._next(limit)
         if self._turn_id is not None:
-            events = self._of_turn(events, self._turn_id)
+            events = await self._of_turn(events, self._turn_id)
         return join_deltas(events)
 
     async def wait(self) -> None:
         """Until there is something behind the cursor, or the watched turn has ended."""
-        while not self._ahead and not self.ended and self.behind == 0:
-            if self._turn_id is not None and self._turn_id not in self._session.turns:
-                # its end could not be stored, and so was never shown
-                self._exhausted = True
+        while not (self._ahead or self._ahead_of_log or self.ended or self.behind):
+            if self._turn_id is not None and await self._settled(self._turn_id):
                 return
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -146,7 +148,8 @@ class Reader:
         if self._cut_off(log):
             again = log.after(log.restart, limit) if log.covers(log.restart) else ()
             events = (self._lost(log.restart), *again)
-        elif not (self._placed and log.covers(self.cursor)):
+        elif self._ahead_of_log or not (self._placed and log.covers(self.cursor)):
+            self._ahead_of_log = False
             page = await self._store.events(self._session.key, self.cursor, limit)
             events = page.events
             if page.lost is not None:
@@ -173,14 +176,32 @@ class Reader:
             session_id=self._session.key.id,
         )
 
-    def _of_turn(self, events: Sequence[Event], turn_id: str) -> Sequence[Event]:
-        mine = [event for event in events if event.turn_id == turn_id]
+    async def _of_turn(self, events: Sequence[Event], turn_id: str) -> Sequence[Event]:
+        mine = [e for e in events if e.turn_id == turn_id]
         if mine and mine[-1].terminal:
             self._exhausted = True
-        elif self.behind == 0 and turn_id not in self._session.turns:
-            # it ended, and its end lies before the cursor or can no longer be replayed
-            self._exhausted = True
+            return mine
+        if mine and isinstance(mine[-1], HistoryLost):
+            self._awaited = False
+        await self._settled(turn_id)
         return mine
+
+    async def _settled(self, turn_id: str) -> bool:
+        # Whether there is nothing to wait for: more is there, or the watched turn's end was.
+        if self.behind:
+            return True
+        if self._awaited or turn_id in self._session.turns:
+            return False
+        turn = await self._store.turn(turn_id) if self._store.durable else None
+        if turn is not None and not turn.ended:
+            self._awaited = True
+            return bool(self.behind)
+        # it ended, and its end lies before the cursor, was never shown, or is not in the log yet
+        page = await self._store.events(self._session.key, self.cursor, 1)
+        if not self.behind:
+            self._ahead_of_log = bool(page.events)
+            self._exhausted = not page.events
+        return True
 
     def _ring(self) -> None:
         if self._waiter is not None:

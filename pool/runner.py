@@ -45,6 +45,8 @@ class Runner:
                 context = TurnContext(
                     turn, self._turns, self._spec, self._config, agent.state_format
                 )
+                if not turn.start_stored:
+                    await self._turns.note_start(turn)
                 end = await agent.run(await self._input(agent, turn), context)
                 outcome = self._checked(end, turn)
             except asyncio.CancelledError:
@@ -81,7 +83,7 @@ class Runner:
             state=state.data,
             state_version=state.version,
             unseen=state.unseen,
-            resume=turn.resume,
+            resume=record.resumes,
             approvals=tuple(
                 Approval(d.call.call_id, d.decision, d.by, d.reason) for d in record.decided
             ),

@@ -6,6 +6,7 @@ Decides who is next; does no I/O.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from msgspec import Struct, field
 
@@ -29,6 +30,14 @@ class Session(Struct, eq=False):
     current: LiveTurn | None = None
     line: list[LiveTurn] = field(default_factory=list)
     readers: int = 0
+    # how many turns it has accepted, as far as is known here
+    accepted: int = 0
+    # the last letter of its inbox that was read
+    letter: str = ""
+    # whether another process watches it, so that events are stored sooner
+    watched: bool = False
+    # whether the store tells us of what other processes write into it
+    watching: bool = False
     lock: asyncio.Lock | None = None
 
     def __repr__(self) -> str:
@@ -38,9 +47,19 @@ class Session(Struct, eq=False):
         )
 
     @property
+    def held(self) -> bool:
+        """Whether its lease is here."""
+        return self.lease is not None
+
+    @property
+    def ending(self) -> bool:
+        """Whether the end of a turn is on its way to the store."""
+        return any(turn.phase == "ending" for turn in self.turns.values())
+
+    @property
     def idle(self) -> bool:
         """Nobody needs it here: it can be forgotten, the store has it."""
-        return not self.turns and not self.readers and self.lease is None
+        return not (self.turns or self.readers or self.current or self.lease is not None)
 
     @property
     def writing(self) -> asyncio.Lock:
@@ -56,17 +75,35 @@ class Session(Struct, eq=False):
         # an object of its own: a release that is still on its way is not this claim's
         self.lease = Lease(lease.key, lease.owner, lease.epoch)
 
-    def join(self, turn: LiveTurn, *, first: bool = False) -> bool:
+    def join(self, turn: LiveTurn) -> bool:
         """Take a turn into the session; True if it is its turn at once."""
         self.turns[turn.record.id] = turn
         if self.current is None:
             self.current = turn
             return True
-        if first:
+        if turn.makes_way:
             self.line.insert(0, turn)
         else:
-            self.line.append(turn)
+            # nearly always the end; not if it came by a longer way than those accepted after it
+            place = len(self.line)
+            while place and not self.line[place - 1].makes_way:
+                if self.line[place - 1].number <= turn.number:
+                    break
+                place -= 1
+            self.line.insert(place, turn)
         return False
+
+    def restore(self, turns: Sequence[LiveTurn]) -> LiveTurn | None:
+        """Take in what another process left behind, in the order in which it runs: what had begun,
+        what makes way for itself (the latest first), the rest as accepted. The turn whose turn it
+        is, if nothing of the time before still runs here.
+        """
+        self.turns.update({turn.record.id: turn for turn in turns})
+        self.line.extend(sorted(turns, key=_rank))
+        if self.current is not None or not self.line:
+            return None
+        self.current = self.line.pop(0)
+        return self.current
 
     def withdraw(self, turn: LiveTurn) -> None:
         """A turn will not run: it leaves the line now, and the session when its end is stored."""
@@ -75,8 +112,14 @@ class Session(Struct, eq=False):
 
     def leave(self, turn: LiveTurn) -> LiveTurn | None:
         """A turn ended: the one whose turn it now is, if that changes."""
-        del self.turns[turn.record.id]
+        self.turns.pop(turn.record.id, None)
         if turn is not self.current:
             return None
         self.current = self.line.pop(0) if self.line else None
         return self.current
+
+
+def _rank(turn: LiveTurn) -> tuple[int, int]:
+    if turn.record.attempt:
+        return 0, turn.number
+    return (1, -turn.number) if turn.makes_way else (2, turn.number)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pool.errors import StoreUnavailable
+from collections.abc import Callable
+
 from pool.events import Cursor
 from pool.log import log_from
 from pool.session import Session
-from pool.store.base import Accepted, SessionKey, Store
+from pool.store.base import Accepted, Lease, SessionKey
 
 
 class Sessions:
     """Finds a session, makes one when it is needed, forgets it when nobody needs it."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, unattended: Callable[[Session], None]) -> None:
+        # told of a session that has readers here, and nothing else
+        self._unattended = unattended
         self._sessions: dict[SessionKey, Session] = {}
 
     def __len__(self) -> int:
@@ -28,19 +30,19 @@ class Sessions:
         session = self._sessions.get(key)
         return 0 if session is None else len(session.turns)
 
-    def claim(self, key: SessionKey, accepted: Accepted) -> Session:
-        """The session of a turn that the store has accepted."""
+    def claim(self, key: SessionKey, accepted: Accepted) -> Session | None:
+        """The session of a turn that the store has accepted; None: another process holds it."""
         session = self._sessions.get(key)
+        if accepted.lease is None:
+            return session if session is not None and session.lease is not None else None
+        return self.take(accepted.lease, accepted.end)
+
+    def take(self, lease: Lease, end: Cursor) -> Session:
+        """The session that the store gave us, whose log ends there."""
+        session = self._sessions.get(lease.key)
         if session is None:
-            session = self._sessions[key] = Session(key, log_from(accepted.end))
-        if accepted.lease is not None:
-            session.claimed(accepted.lease, accepted.end)
-        elif session.lease is None:
-            self.settle(session)
-            raise StoreUnavailable(
-                f"session {key.id} is held by another process ({accepted.owner})",
-                retry_after_s=1.0,
-            )
+            session = self._sessions[lease.key] = Session(lease.key, log_from(end))
+        session.claimed(lease, end)
         return session
 
     def open(self, key: SessionKey, end: Cursor) -> Session:
@@ -54,3 +56,13 @@ class Sessions:
         """Forget the session if nobody needs it any longer."""
         if session.idle and self._sessions.get(session.key) is session:
             del self._sessions[session.key]
+        if session.readers or session.watching:
+            self._unattended(session)
+
+    def held(self) -> list[Session]:
+        """Those whose lease is here."""
+        return [session for session in self._sessions.values() if session.lease is not None]
+
+    def watched(self) -> list[Session]:
+        """Those of which the store tells us what others write."""
+        return [session for session in self._sessions.values() if session.watching]

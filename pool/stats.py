@@ -61,14 +61,27 @@ class AgentStats(Struct, frozen=True, kw_only=True):
     stopped: dict[str, int]
 
 
-class PoolStats(Struct, frozen=True):
-    """The whole pool: its agents, how many turns have not ended, how many sessions are in use."""
+class ReplicaStats(Struct, frozen=True):
+    """Another process on the same store, as it last said it was."""
 
     name: str
     draining: bool
     agents: tuple[AgentStats, ...]
     turns: int
     sessions: int
+
+
+class PoolStats(Struct, frozen=True):
+    """The whole pool: its agents, how many turns have not ended, how many sessions are in use; and
+    the other processes on the same store.
+    """
+
+    name: str
+    draining: bool
+    agents: tuple[AgentStats, ...]
+    turns: int
+    sessions: int
+    replicas: tuple[ReplicaStats, ...] = ()
 
 
 def agent_stats(dispatcher: Dispatcher, now: float) -> AgentStats:

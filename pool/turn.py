@@ -135,13 +135,16 @@ class TurnError(Struct, frozen=True, gc=False):
 
 
 class PendingCall(Struct, frozen=True):
-    """A tool call that waits for a human. `expires_at` is in seconds since the epoch."""
+    """A tool call that waits for a human. `expires_at` is in seconds since the epoch; `asked` is
+    the place in the session's log where the question was put.
+    """
 
     call_id: str
     name: str
     arguments: dict[str, Any]
     risk: Risk
     expires_at: float
+    asked: int = 0
 
 
 class DecidedCall(Struct, frozen=True):
@@ -181,6 +184,10 @@ class Turn(Struct, kw_only=True, gc=False):
     forgotten: bool = False
     # "limit": the agent stopped at its own limit of steps or tokens
     stop_reason: str | None = None
+    # those of who asked; with `tenant` and `user` its principal
+    roles: tuple[str, ...] = ()
+    # its agent goes on from a state of this very turn: a checkpoint, or its pause
+    resumes: bool = False
 
     @property
     def input(self) -> str:

@@ -1,14 +1,9 @@
-"""The life of accepted turns: started, flushed, paused, decided, stopped, ended. All that is
-written about a turn goes through here, so that its log, its record and its readers agree.
-"""
+"""The life of accepted turns: added, started, paused, stopped, ended."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from contextvars import Context
+from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any, TypeVar
 
 import structlog
 
@@ -17,13 +12,16 @@ from pool.approvals import Approvals
 from pool.config import PoolConfig
 from pool.deadlines import Deadlines
 from pool.dispatcher import Dispatcher
+from pool.emptying import Emptying
 from pool.ending import Ending
+from pool.errands import Errands
 from pool.errors import (
     AgentFailed,
     DeadLetter,
     LeaseLost,
     LimitExceeded,
     PoolError,
+    StoreUnavailable,
 )
 from pool.events import (
     Event,
@@ -31,15 +29,18 @@ from pool.events import (
     TurnQueued,
     TurnStarted,
 )
-from pool.live import LiveTurn, Stop
+from pool.live import MAKES_WAY, LiveTurn, Stop
+from pool.moving import Moving
 from pool.observer import Observers, TurnEndedNotice, TurnStartedNotice
 from pool.outcome import recorded
+from pool.revival import Revival
+from pool.session import Session
 from pool.sessions import Sessions
+from pool.stopping import Stopping
 from pool.store.base import AgentState, Lease, StateChange, Store
 from pool.text import writable
 from pool.turn import TurnError
-
-T = TypeVar("T")
+from pool.writer import Writer
 
 _log = structlog.get_logger("pool.turns")
 
@@ -62,36 +63,79 @@ class Turns:
         self.clock = clock
         self.wall = wall
         self.live: dict[str, LiveTurn] = {}
+        # agents that keep something of a session: they load it before they run
+        self.stateful: set[str] = set()
+        # how turns are stopped now that the pool closes: all of them, also those still to come
+        self.closing: Stop | None = None
         self._config = config
         self._store = store
+        self._durable = store.durable
         self._sessions = sessions
         self._dispatchers = dispatchers
         self._observers = observers
+        self.errands = Errands(clock)
+        self.emptying = Emptying(self.live)
         self.approvals = Approvals(self)
-        self.ending = Ending(store, clock=clock, wall=wall, random=random, over=self.over)
-        self._deadlines: Deadlines[LiveTurn] = Deadlines(self._expire)
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._graces: dict[str, asyncio.TimerHandle] = {}
-        self._emptied: list[asyncio.Future[None]] = []
-        # how turns end that are accepted when all others have been stopped
-        self._stopped: Stop | None = None
-        self._loop = asyncio.get_running_loop()
+        self.moving = Moving(self, store)
+        self.revival = Revival(self, dispatchers, config)
+        self.writer = Writer(
+            store, fenced=self.moving.fenced, spawn=self.errands.spawn, random=random
+        )
+        self.ending = Ending(
+            store,
+            writer=self.writer,
+            clock=clock,
+            wall=wall,
+            over=self._over,
+            fenced=self.moving.fenced,
+            left=self.leave,
+        )
+        self.stopping = Stopping(
+            grace_s=config.cancel_grace_s, halted=self._halted, abandon=self.abandon
+        )
+        self._deadlines: Deadlines[LiveTurn] = Deadlines(self.stopping.expire)
 
     # --- beginning
 
-    def add(self, turn: LiveTurn, *, first: bool) -> None:
-        """An accepted turn takes its place in its session, and starts if it is its turn."""
+    def add(self, turn: LiveTurn) -> None:
+        """An accepted turn, with a place at its dispatcher, takes its place in its session, and
+        starts if it is its turn. One that makes way for itself stops the one before.
+        """
+        session = turn.session
+        before = session.current
+        goes = session.join(turn)
+        self.watch_over(turn)
+        self.tell_place(turn)
+        if goes and self.closing is None:
+            self._dispatchers[turn.record.agent].ready(turn)
+        if before is not None and turn.makes_way:
+            self.stopping.stop(before, MAKES_WAY[turn.record.request.if_busy])
+        if self.closing is not None:
+            self.after_closing(session)
+
+    def watch_over(self, turn: LiveTurn) -> None:
+        """It is one of this process's turns from now on, and expires when its deadline passes."""
         self.live[turn.record.id] = turn
         self._deadlines.add(turn)
-        dispatcher = self._dispatchers[turn.record.agent]
-        session = turn.session
-        goes = session.join(turn, first=first)
-        position = dispatcher.position(turn) if goes else len(session.line)
-        self.tell(turn, TurnQueued(position=position, at=turn.record.created_at))
-        if goes:
-            dispatcher.ready(turn)
-        if self._stopped is not None:
-            self.stop(turn, self._stopped)
+
+    def tell_place(self, turn: LiveTurn) -> None:
+        """Tell the readers of a turn that has not begun how many go before it."""
+        record, session = turn.record, turn.session
+        if record.attempt:
+            return
+        goes = session.current is turn
+        position = self._dispatchers[record.agent].position(turn) if goes else len(session.line)
+        self.tell(turn, TurnQueued(position=position, at=record.created_at))
+
+    def after_closing(self, session: Session) -> None:
+        """Turns came when all others had been stopped, if so: they are stopped as those were."""
+        if self.closing is None:
+            return
+        if self.closing.state is None:
+            self.moving.hand_back_soon(session)
+            return
+        for turn in list(session.turns.values()):
+            self.stopping.stop(turn, self.closing)
 
     def started(self, turn: LiveTurn) -> None:
         """An actor was found for the turn."""
@@ -116,24 +160,30 @@ class Turns:
 
     # --- while it runs
 
-    async def flush(self, turn: LiveTurn, state: StateChange | None = None) -> None:
-        """Give the store what the log has and it has not, and a checkpoint with it."""
-        session = turn.session
-        async with session.writing:
-            lease = session.lease
-            if lease is None:
-                raise LeaseLost(f"session {session.key.id} is no longer held here")
-            events = session.log.take_unstored()
-            try:
-                await self._store.append(lease, events, turn.record, state)
-            except BaseException:
-                session.log.untake(events)
-                raise
-        session.log.trim()
+    async def note_start(self, turn: LiveTurn) -> None:
+        """Have the store know that this attempt begins, so that one that ends the process counts.
+
+        While the store cannot be reached the turn starts all the same.
+        """
+        if turn.start_stored or not self._durable:
+            return
+        try:
+            await self.writer.flush(turn.session, turn.record)
+            turn.start_stored = True
+        except LeaseLost:
+            raise
+        except StoreUnavailable as error:
+            _log.warning("start of a turn is not stored", turn_id=turn.id, error=error.code)
 
     async def load(self, lease: Lease, turn: LiveTurn) -> AgentState:
         """What the agent keeps of the session, or its checkpoint in this turn."""
-        return await self._store.load(lease, turn.record.agent, turn.record.id)
+        loaded, turn.loaded = turn.loaded, None
+        if loaded is not None:
+            return loaded
+        self.stateful.add(turn.record.agent)
+        return await self.writer.insist(
+            lambda: self._store.load(lease, turn.record.agent, turn.record.id)
+        )
 
     def check_state(self, state: bytes) -> None:
         """`LimitExceeded` if a state is larger than a session may keep."""
@@ -149,10 +199,12 @@ class Turns:
         record.output = "".join(turn.texts)
         record.run_s += self.clock() - turn.started_at
         record.state = "waiting"
+        record.resumes = True
         turn.phase = "waiting"
-        turn.resume = True
         try:
-            await self.flush(turn, change)
+            await self.writer.insist(lambda: self.writer.flush(turn.session, record, change))
+        except LeaseLost:
+            return
         except PoolError as error:
             # nobody could go on from a pause that is not stored
             await self.ending.end(turn, "failed", error=recorded(error))
@@ -167,52 +219,45 @@ class Turns:
         # while it has its actor its pause is still being stored
         if turn.phase != "waiting" or turn.actor is not None or turn.stop is not None:
             return
-        if turn.record.pending:
-            return
-        turn.continues = True
+        if self.closing is not None:
+            self.after_closing(turn.session)
+        elif not turn.record.pending:
+            turn.continues = True
+            self.requeue(turn)
+            self._dispatchers[turn.record.agent].back(turn)
+
+    def requeue(self, turn: LiveTurn) -> None:
+        """It is to be started, again."""
         turn.phase = "queued"
         turn.record.state = "queued"
-        self._dispatchers[turn.record.agent].back(turn)
+        turn.start_stored = False
 
     # --- ending early
 
-    def stop(self, turn: LiveTurn, stop: Stop) -> None:
-        """Make a turn end early. One that has an actor is cancelled there, and left behind if it
-        does not end within the grace."""
-        if not turn.stoppable:
-            if stop.forgotten and turn.phase == "running" and turn.stop and not turn.stop.error:
-                # a rollback while it is already stopping: what it says then is forgotten too
-                turn.stop = stop
-            return
-        turn.stop = stop
-        if turn.phase == "running":
-            actor = turn.actor
-            if actor is not None:
-                actor.interrupt()
-            self._graces[turn.id] = self._loop.call_later(
-                self._config.cancel_grace_s, self._abandon, turn
-            )
-            return
+    def withdraw(self, turn: LiveTurn) -> None:
+        """Out of the queue at once, so that nobody starts it while its end is being stored."""
         if turn.phase == "queued":
-            # out of the queue at once, so that nobody starts it while its end is being stored
             self._dispatchers[turn.record.agent].drop(turn)
             turn.session.withdraw(turn)
-        self.spawn(self.ending.end(turn, stop.state, error=stop.error))
 
-    def _abandon(self, turn: LiveTurn) -> None:
-        self._graces.pop(turn.id, None)
-        actor, stop = turn.actor, turn.stop
-        if turn.phase != "running" or actor is None or stop is None:
-            return
-        dispatcher = self._dispatchers[turn.record.agent]
+    def _halted(self, turn: LiveTurn) -> None:
+        self.withdraw(turn)
+        self.errands.spawn(self._end_early(turn))
+
+    async def _end_early(self, turn: LiveTurn) -> None:
+        stop = turn.stop
+        if stop is None or stop.state is None:
+            self.moving.set_down(turn)
+        else:
+            await self.ending.end(turn, stop.state, error=stop.error)
+
+    def abandon(self, turn: LiveTurn) -> None:
+        """Leave its agent behind: it does not let itself be stopped."""
+        actor = turn.actor
         self._release(turn)
-        dispatcher.supervisor.abandon(actor)
-        self.spawn(self.ending.end(turn, stop.state, error=stop.error))
-
-    def _expire(self, turn: LiveTurn) -> None:
-        error = TurnError("deadline_exceeded", "the turn's deadline passed", retryable=True)
-        if turn.stoppable:
-            self.stop(turn, Stop("expired", error=error))
+        if actor is not None:
+            self._dispatchers[turn.record.agent].supervisor.abandon(actor)
+        self.errands.spawn(self._end_early(turn))
 
     def lost(self, turn: LiveTurn, error: str) -> None:
         """The turn's actor crashed under it: it runs again, or is a dead letter."""
@@ -221,23 +266,31 @@ class Turns:
         self._release(turn)
         record = turn.record
         if turn.stop is not None:
-            self.spawn(self.ending.end(turn, turn.stop.state, error=turn.stop.error))
+            self.errands.spawn(self._end_early(turn))
         elif record.attempt >= self._config.max_attempts:
-            _log.error(
-                "turn is a dead letter",
-                agent=record.agent,
-                turn_id=record.id,
-                attempts=record.attempt,
-                error=error,
-                remedy="mend the agent, then submit the turn again",
-            )
-            detail = f"the turn crashed its actor {record.attempt} times"
-            self.spawn(self.ending.end(turn, "failed", error=TurnError(DeadLetter.code, detail)))
+            self.bury(turn, f"the turn crashed its actor {record.attempt} times", error)
         else:
-            turn.phase = "queued"
-            record.state = "queued"
+            self.requeue(turn)
             record.pending = ()
             self._dispatchers[record.agent].back(turn)
+
+    def bury(self, turn: LiveTurn, detail: str, error: str) -> None:
+        """It has broken what ran it too often: it is a dead letter."""
+        record = turn.record
+        if turn.phase == "queued":
+            self._dispatchers[record.agent].drop(turn)
+            turn.phase = "waiting"
+        _log.error(
+            "turn is a dead letter",
+            agent=record.agent,
+            turn_id=record.id,
+            attempts=record.attempt,
+            error=error,
+            remedy="mend the agent, then requeue it: actorpool dead-letters requeue",
+        )
+        self.errands.spawn(
+            self.ending.end(turn, "failed", error=TurnError(DeadLetter.code, detail))
+        )
 
     # --- ending
 
@@ -246,13 +299,12 @@ class Turns:
         if turn.phase != "running":
             return
         dispatcher = self._dispatchers[turn.record.agent]
-        stop = turn.stop
-        if stop is None:
+        if turn.stop is None:
             # while it still holds its permit: whether the limit is in use counts
             dispatcher.learn(end)
         dispatcher.released(turn, self.clock() - turn.started_at)
-        if stop is not None:
-            await self.ending.end(turn, stop.state, error=stop.error)
+        if turn.stop is not None:
+            await self._end_early(turn)
         elif isinstance(end, Exception):
             await self.ending.end(turn, "failed", error=recorded(end))
         else:
@@ -286,25 +338,12 @@ class Turns:
         turn.first_text_at = self.clock()
         turn.session.log.add(TextDelta(text), turn.record.id, turn.record.session_id)
 
-    def over(self, turn: LiveTurn) -> None:
+    def _over(self, turn: LiveTurn) -> None:
         """The end of the turn is stored: tell everybody, and let the next one go."""
-        record, session = turn.record, turn.session
-        session.log.show()
-        session.log.trim()
-        following = session.leave(turn)
-        turn.phase = "over"
-        del self.live[record.id]
-        self._deadlines.ended()
-        if self._graces and (grace := self._graces.pop(record.id, None)) is not None:
-            grace.cancel()
-        if turn.resume:
-            self.approvals.forget(turn)
-        if turn.waiters:
-            turn.wake()
-        if following is not None:
-            self._dispatchers[following.record.agent].ready(following)
-        else:
-            self._sessions.settle(session)
+        record = turn.record
+        turn.session.log.show()
+        turn.session.log.trim()
+        self.leave(turn)
         if self._observers:
             first = turn.first_text_at
             self._observers.notice(
@@ -315,68 +354,48 @@ class Turns:
                     None if first is None else first - turn.accepted_at,
                 )
             )
-        if self._emptied and not self.live:
-            for waiter in self._emptied:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._emptied.clear()
+
+    def leave(self, turn: LiveTurn) -> None:
+        """It is over, or none of this process's business: the next of its session may go."""
+        record, session = turn.record, turn.session
+        following = session.leave(turn)
+        turn.phase = "over"
+        self.forget(turn)
+        self._deadlines.ended()
+        if turn.grace is not None:
+            self.stopping.ended(turn)
+        if record.resumes:
+            self.approvals.forget(turn)
+        if turn.waiters:
+            turn.wake()
+        if following is None:
+            self._sessions.settle(session)
+        elif self.closing is not None:
+            self.after_closing(session)
+        elif following.record.attempt:
+            self.revival.begin_again(following)
+        else:
+            self._dispatchers[following.record.agent].ready(following)
+
+    def forget(self, turn: LiveTurn) -> None:
+        """It is no longer among the turns of this process."""
+        if self.live.get(turn.record.id) is turn:
+            del self.live[turn.record.id]
+            if not self.live:
+                self.emptying.wake()
 
     def _release(self, turn: LiveTurn) -> None:
         self._dispatchers[turn.record.agent].released(turn, self.clock() - turn.started_at)
 
-    # --- waiting for all of them
-
-    async def emptied(self, timeout_s: float) -> bool:
-        """Wait until no turn is left, at most so long; whether none is."""
-        if self.live and timeout_s > 0:
-            emptied = self._loop.create_future()
-            self._emptied.append(emptied)
-            await asyncio.wait([emptied], timeout=timeout_s)
-        return not self.live
-
-    def stop_all(self, stop: Stop) -> None:
-        """Make every turn end early, also those that the store has yet to accept."""
-        self._stopped = stop
-        for turn in list(self.live.values()):
-            self.stop(turn, stop)
-
-    def abandon_all(self) -> None:
-        """Leave behind every agent that has not let itself be stopped."""
-        for turn in list(self.live.values()):
-            self._abandon(turn)
-
-    async def settled(self, timeout_s: float) -> None:
-        """Wait for everything that was begun on behalf of turns, at most so long."""
-        until = self.clock() + timeout_s
-        while self._tasks:
-            left_s = max(0.0, until - self.clock())
-            done, _ = await asyncio.wait(self._tasks, timeout=left_s)
-            if not done:
-                return
-
-    async def give_up(self) -> None:
-        """Let go of turns whose ends the store has not taken, and tell who waits for them."""
-        for turn in list(self.live.values()):
-            self.ending.give_up(turn)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
-
-    def close(self) -> None:
-        """Expire nothing more."""
-        self._deadlines.close()
-        for grace in self._graces.values():
-            grace.cancel()
-
-    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Do something that must not end with whoever asked for it."""
-        task = self._loop.create_task(work, context=Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     def tell(self, turn: LiveTurn, event: Event) -> None:
         """Put an event into the turn's log."""
         turn.session.log.add(event, turn.record.id, turn.record.session_id)
+        if self._durable:
+            self.writer.note(turn.session)
+
+    def close(self) -> None:
+        """Expire and write nothing more."""
+        self.writer.close()
+        self._deadlines.close()
+        for turn in self.live.values():
+            self.stopping.ended(turn)

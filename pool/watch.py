@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Literal
 
-from pool.errors import Conflict, NotFound
-from pool.events import Cursor, Event
+from pool.decisions import Decisions
+from pool.errors import Conflict, Draining, LeaseLost, NotFound
+from pool.events import ApprovalDecided, Cursor, Event
+from pool.follow import Followers
 from pool.live import LiveTurn, Stop
 from pool.reader import Reader
 from pool.records import Records
 from pool.sessions import Sessions
 from pool.store.base import SessionKey
+from pool.store.sharing import CancelTurn
 from pool.turn import ANYONE, Principal, Turn
 from pool.turns import Turns
 
 # How long `cancel` waits for an agent that obeys at once, in seconds.
 _OBEYS_S = 0.25
+# How often a turn that another process runs is looked at, should nothing be heard, in seconds.
+_LOOK_S = 1.0
 
 
-class Watch(Records):
+class Watch(Records, ABC):
     """Follows turns and sessions; the part of a pool that accepts nothing."""
 
     _loop: asyncio.AbstractEventLoop
     _sessions: Sessions
     _turns: Turns
+    _decisions: Decisions
+    _followers: Followers
+
+    @property
+    @abstractmethod
+    def draining(self) -> bool:
+        """Whether the pool takes no more turns."""
 
     async def turn(self, turn_id: str, *, principal: Principal = ANYONE) -> Turn:
         """A turn as it is now (a copy, while it has not ended); `NotFound` if there is none."""
@@ -46,20 +60,17 @@ class Watch(Records):
         principal: Principal = ANYONE,
     ) -> Turn:
         """The turn when it ended (or paused, if `until_paused`), or as it is after `timeout_s`."""
-        live = self._turns.live.get(turn_id)
-        if live is None or live.tenant != principal.tenant:
-            return await self.turn(turn_id, principal=principal)
+        waiting = self._outcome(turn_id, until_paused=until_paused, principal=principal)
         if timeout_s is None:
-            await self._ended(live, until_paused=until_paused)
-        else:
-            waiting = asyncio.ensure_future(self._ended(live, until_paused=until_paused))
-            try:
-                await asyncio.wait([waiting], timeout=timeout_s)
-                if waiting.done():
-                    waiting.result()
-            finally:
-                waiting.cancel()
-        return live.snapshot()
+            return await waiting
+        task = asyncio.ensure_future(waiting)
+        try:
+            await asyncio.wait([task], timeout=timeout_s)
+            if task.done():
+                return task.result()
+        finally:
+            task.cancel()
+        return await self.turn(turn_id, principal=principal)
 
     async def events(
         self,
@@ -87,9 +98,13 @@ class Watch(Records):
 
         Cancelling an ended turn changes nothing.
         """
+        turn = await self.turn(turn_id, principal=principal)
         live = self._turns.live.get(turn_id)
-        if live is not None and live.tenant == principal.tenant:
-            self._turns.stop(live, Stop("cancelled"))
+        if live is not None:
+            self._turns.stopping.stop(live, Stop("cancelled"))
+        elif not turn.ended:
+            key = SessionKey(turn.tenant, turn.session_id)
+            await self.store.signal(key, CancelTurn(turn_id))
         return await self.wait(turn_id, timeout_s=_OBEYS_S, principal=principal)
 
     async def decide(
@@ -100,21 +115,38 @@ class Watch(Records):
         *,
         reason: str = "",
         arguments: dict[str, Any] | None = None,
+        repeat: bool = False,
         principal: Principal = ANYONE,
     ) -> Turn:
         """Approve or deny a pending tool call, once.
 
         `arguments`, if given, must be those that wait for approval. `Conflict` if the call does not
-        wait (any more), `NotFound` for an unknown turn.
+        wait (any more), `NotFound` for an unknown turn. A `repeat`, by someone who lost the answer,
+        of the very decision that was taken is no conflict.
         """
-        live = self._turns.live.get(turn_id)
-        if live is None or live.tenant != principal.tenant:
-            turn = await self.turn(turn_id, principal=principal)
-            raise Conflict(f"turn {turn.id} is {turn.state}: no call of it waits for a decision")
-        await self._turns.approvals.decide(
-            live, call_id, decision, by=principal, reason=reason, arguments=arguments
-        )
-        return live.snapshot()
+        turn = await self.turn(turn_id, principal=principal)
+        try:
+            await self._decisions.decide(
+                turn, call_id, decision, by=principal, reason=reason, arguments=arguments
+            )
+        except Conflict:
+            if not (repeat and await self._decided(turn, call_id, decision, principal)):
+                raise
+        return await self.turn(turn_id, principal=principal)
+
+    async def _decided(self, turn: Turn, call_id: str, decision: str, by: Principal) -> bool:
+        try:
+            async with (
+                asyncio.timeout(_LOOK_S),
+                aclosing(self.events(turn.id, principal=by)) as events,
+            ):
+                async for event in events:
+                    if isinstance(event, ApprovalDecided) and event.call_id == call_id:
+                        return (event.decision, event.by) == (decision, by.user)
+        except TimeoutError:
+            # there is no such decision in the log so far
+            return False
+        return False
 
     async def watch_turn(
         self,
@@ -166,7 +198,7 @@ class Watch(Records):
                 raise NotFound(f"there is no session {key.id}")
             session = self._sessions.open(key, Cursor.parse(info.cursor))
         cursor = session.log.visible_end if after is None else after
-        return Reader(
+        reader = Reader(
             session,
             self.store,
             cursor,
@@ -175,6 +207,61 @@ class Watch(Records):
             wall=self._turns.wall,
             closed=self._sessions.settle,
         )
+        self._followers.check(session)
+        return reader
+
+    async def _outcome(
+        self, turn_id: str, *, until_paused: bool = True, principal: Principal
+    ) -> Turn:
+        # The turn when it has ended or waits for a human, wherever it runs.
+        while (live := self._turns.live.get(turn_id)) is not None:
+            if live.tenant != principal.tenant:
+                break
+            await self._ended(live, until_paused=until_paused)
+            if not live.moved:
+                return live.snapshot()
+            self._check_moved(live)
+        turn = await super().turn(turn_id, principal=principal)
+        if turn.ended or (until_paused and turn.state == "waiting" and turn.pending):
+            return turn
+        if not self.store.durable:
+            # nobody else could run it
+            return turn
+        return await self._elsewhere(turn, until_paused=until_paused, principal=principal)
+
+    async def _elsewhere(self, turn: Turn, *, until_paused: bool, principal: Principal) -> Turn:
+        reader = await self.watch_session(turn.session_id, principal=principal)
+        try:
+            while not (turn.ended or (until_paused and turn.state == "waiting" and turn.pending)):
+                self._check_open(turn)
+                if turn.id in self._turns.live:
+                    return await self._outcome(
+                        turn.id, until_paused=until_paused, principal=principal
+                    )
+                await asyncio.wait(
+                    [waiting := asyncio.ensure_future(reader.wait())], timeout=_LOOK_S
+                )
+                waiting.cancel()
+                await reader.take()
+                turn = await super().turn(turn.id, principal=principal)
+        finally:
+            reader.close()
+        return turn
+
+    def _check_moved(self, live: LiveTurn) -> None:
+        if not self.store.durable:
+            raise LeaseLost(
+                f"session {live.record.session_id} was claimed by another pool", turn_id=live.id
+            )
+
+    def _check_open(self, turn: Turn) -> None:
+        if self.draining:
+            raise Draining(
+                "this server is shutting down; the turn goes on, here after a restart or in "
+                "another process: ask for it again",
+                retry_after_s=1.0,
+                turn_id=turn.id,
+            )
 
     async def _ended(self, live: LiveTurn, *, until_paused: bool = True) -> None:
         while not live.over:

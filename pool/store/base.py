@@ -15,39 +15,14 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from msgspec import Struct
 
 from pool.events import Cursor, Event
+from pool.store.lease import Lease as Lease
+from pool.store.lease import SessionKey as SessionKey
+from pool.store.outbox import Outbox
+from pool.store.sharing import Sharing
+from pool.store.transfer import Transfer
 from pool.turn import Message, SessionInfo, Turn
 
 T = TypeVar("T")
-
-
-class SessionKey(NamedTuple):
-    """What names a session. Keys in a store begin with the tenant."""
-
-    tenant: str
-    id: str
-
-
-class Lease(Struct, frozen=True, gc=False):
-    """The right to write to a session: its owner (a pool's name) and the fencing number."""
-
-    key: SessionKey
-    owner: str
-    epoch: int
-
-
-class Accepted(NamedTuple):
-    """The answer of `accept`.
-
-    `turn` is the accepted turn, or the earlier one with the same idempotency key (`new` is False).
-    `lease` is set if this call claimed the session; its log ends at `end`. None: it is held, by
-    `owner`.
-    """
-
-    turn: Turn
-    new: bool
-    lease: Lease | None
-    owner: str
-    end: Cursor
 
 
 class AgentState(NamedTuple):
@@ -57,6 +32,26 @@ class AgentState(NamedTuple):
     data: bytes | None
     version: int
     unseen: tuple[Message, ...]
+
+
+class Accepted(NamedTuple):
+    """The answer of `accept`.
+
+    `turn` is the accepted turn, or the earlier one with the same idempotency key (`new` is False).
+    `lease` is set if this call claimed the session; its log ends at `end`. None: it is held by
+    `owner` ("": by nobody); if that is another, the turn is a letter in the session's inbox.
+    `state` is what `load` would answer, if it was asked for and the session was claimed. `number`:
+    a new turn is the session's `number`-th, from 1; a holder that misses one before it finds it in
+    the inbox.
+    """
+
+    turn: Turn
+    new: bool
+    lease: Lease | None
+    owner: str
+    end: Cursor
+    state: AgentState | None = None
+    number: int = 0
 
 
 class StateChange(Struct, frozen=True):
@@ -82,7 +77,7 @@ class Page(NamedTuple, Generic[T]):
     next: str | None
 
 
-class Store(Protocol):
+class Store(Sharing, Outbox, Transfer, Protocol):
     """What every store can do. Errors: `StoreUnavailable`, `LeaseLost`, and those named."""
 
     # Whether what was accepted survives the process. If not, a drain ends what it cannot finish.
@@ -107,10 +102,21 @@ class Store(Protocol):
     # --- the life of a turn
 
     async def accept(
-        self, turn: Turn, *, owner: str, key: str | None = None, reject_busy: bool = False
+        self,
+        turn: Turn,
+        *,
+        owner: str,
+        key: str | None = None,
+        reject_busy: bool = False,
+        with_state: bool = False,
     ) -> Accepted:
         """Keep a new turn, in order; make its session if it is new; claim the session if it is
         free.
+
+        The turn is kept as it is: in state `running`, attempt 1, if it starts at once. An `owner`
+        of "" claims nothing: the turn is for whoever claims the session, and all are nudged
+        (`work`). A turn for a session that another holds is a letter in its inbox, and the holder
+        is nudged.
 
         With an idempotency `key` already used in the session: the earlier turn, or
         `IdempotencyMismatch` if it was used with another request. With `reject_busy`:
@@ -123,9 +129,12 @@ class Store(Protocol):
         events: Sequence[Event],
         turn: Turn | None = None,
         state: StateChange | None = None,
-    ) -> None:
+    ) -> bool:
         """Add events to the session's log; with them the turn as it is now (started, paused), and
-        its checkpoint.
+        its checkpoint. Events that the log has already are left out. Whether another process
+        watches the log; it is nudged.
+
+        `LeaseLost` also if the store has lost what was written before these events.
         """
 
     async def commit(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
-from pool.errors import Conflict, DeadLetter, Internal, NotFound, SessionBusy
+from pool.errors import Conflict, DeadLetter, Internal, NotFound
 from pool.events import Cursor, Event
 from pool.store.base import (
     Accepted,
@@ -21,11 +21,16 @@ from pool.store.base import (
     StateChange,
 )
 from pool.store.memory_limits import MemoryLimits
+from pool.store.memory_making import MemoryMaking
+from pool.store.memory_members import Members
+from pool.store.memory_outbox import MemoryOutbox
 from pool.store.memory_reads import MemoryReads
-from pool.store.memory_session import SessionRecord, TurnEntry, lease_lost
+from pool.store.memory_session import SessionRecord, TurnEntry, lease_lost, session_busy
 from pool.store.memory_sessions import EVENT_BYTES, TURN_BYTES, Sessions
+from pool.store.memory_sharing import MemorySharing
 from pool.store.memory_sweep import Sweep
-from pool.turn import SessionInfo, Turn
+from pool.store.memory_transfer import MemoryTransfer
+from pool.turn import Turn
 
 # How many sessions a tick looks at: a few milliseconds, if all of them come to rest.
 TICK_BUDGET: Final = 500
@@ -33,11 +38,11 @@ TICK_BUDGET: Final = 500
 _new = tuple.__new__
 
 
-class MemoryStore(MemoryReads):
+class MemoryStore(MemoryReads, MemoryMaking, MemorySharing, MemoryOutbox, MemoryTransfer):
     """A `Store` in memory. No call suspends.
 
-    `clock` gives seconds since the epoch. `lease_ttl_s`: after so long without a write by its
-    holder a session may be claimed by another (None: never, right while only one pool uses it).
+    `clock` gives seconds since the epoch. `lease_ttl_s`: how long a lease outlives the last sign of
+    life of its owner (None: until the owner leaves, right while only one pool uses the store).
     """
 
     durable = False
@@ -51,11 +56,13 @@ class MemoryStore(MemoryReads):
         lease_ttl_s: float | None = None,
     ) -> None:
         self.limits = limits or MemoryLimits()
-        super().__init__(Sessions(self.limits), clock)
-        self._lease_ttl_s = inf if lease_ttl_s is None else lease_ttl_s
+        self.lease_s = inf if lease_ttl_s is None else lease_ttl_s
+        self.shared = lease_ttl_s is not None
+        self.members = Members(clock, self.lease_s)
+        super().__init__(Sessions(self.limits), self.members, clock)
+        self._mortal = self.members.mortal
         self._sweep = Sweep(self._sessions)
         self._live = self._sessions.live
-        self._version = 0
         self._max_bytes = self.limits.max_bytes
         self._session_ttl_s = self.limits.session_ttl_s
         self._max_turns = self.limits.max_turns_per_session
@@ -84,10 +91,18 @@ class MemoryStore(MemoryReads):
     # --- the life of a turn
 
     async def accept(
-        self, turn: Turn, *, owner: str, key: str | None = None, reject_busy: bool = False
+        self,
+        turn: Turn,
+        *,
+        owner: str,
+        key: str | None = None,
+        reject_busy: bool = False,
+        with_state: bool = False,
     ) -> Accepted:
         """See `Store.accept`. `StoreUnavailable` if the store is full and nobody is idle."""
         now = self._clock()
+        if self._mortal:
+            self._members.seen(owner, now)
         sessions = self._sessions
         name = _new(SessionKey, (turn.tenant, turn.session_id))
         session = self._live.get(name)
@@ -95,21 +110,21 @@ class MemoryStore(MemoryReads):
             session = sessions.find(name, now)
         if session is not None:
             if key is not None or turn.id in session.turns:
-                earlier = session.accepted_before(turn, owner, key)
+                holder = self._holder(session, now)
+                earlier = session.accepted_before(turn, key, owner=owner, holder=holder)
                 if earlier is not None:
-                    return earlier
+                    return _with_state(session, earlier) if with_state else earlier
             if reject_busy and session.unfinished:
-                raise _busy(session)
+                raise session_busy(session)
             if sessions.size > self._max_bytes:
                 sessions.make_room(0, keep=session)
         else:
             session = sessions.make(name, now)
 
-        lease = None
-        held = session.lease
-        if held is None or session.held_until <= now:
-            lease = held = session.claim(owner, now)
-            session.held_until = now + self._lease_ttl_s
+        if session.held or not owner:
+            lease, holder = self._meet(session, owner, now)
+        else:
+            lease, holder = session.claim(owner, now), owner
         log = session.log
         end = _new(Cursor, (log.end_epoch, log.base + len(log.events)))
         session.turns[turn.id] = TurnEntry(turn, end[1])
@@ -123,7 +138,12 @@ class MemoryStore(MemoryReads):
         size = TURN_BYTES + len(turn.request.input)
         session.size += size
         sessions.size += size
-        return _new(Accepted, (turn, True, lease, held.owner, end))
+        if holder != owner or not owner:
+            self._pass_on(session, turn, holder)
+        state = None
+        if with_state and lease is not None:
+            state = session.transcript.state(turn.agent, turn.id)
+        return _new(Accepted, (turn, True, lease, holder, end, state, session.accepted))
 
     async def append(
         self,
@@ -131,10 +151,10 @@ class MemoryStore(MemoryReads):
         events: Sequence[Event],
         turn: Turn | None = None,
         state: StateChange | None = None,
-    ) -> None:
+    ) -> bool:
         """See `Store.append`. `Internal` if events are not dense, `Conflict` if the turn ended."""
         session = self._held(lease)
-        if not session.held_until:
+        if not session.held:
             raise lease_lost(lease)
         if turn is None and state is not None:
             raise Internal("a checkpoint belongs to a turn; give the store that turn with it")
@@ -145,11 +165,12 @@ class MemoryStore(MemoryReads):
         if turn is not None and entry is not None:
             entry.turn = turn
             if state is not None:
-                self._version += 1
-                session.transcript.checkpoint(turn, state, self._version)
+                session.transcript.checkpoint(turn, state, self._sessions.next_version())
                 size += len(state.data)
         self._sessions.grow(session, size)
-        session.held_until = self._clock() + self._lease_ttl_s
+        if self._mortal:
+            self._members.seen(lease.owner, self._clock())
+        return session.mail is not None and self._tell_watchers(session)
 
     async def commit(
         self, lease: Lease, turn: Turn, events: Sequence[Event], state: StateChange | None = None
@@ -163,15 +184,18 @@ class MemoryStore(MemoryReads):
             raise NotFound(f"session {lease.key.id} has no turn {turn.id}")
         if entry.ended:
             return not session.unfinished
+        if not session.held:
+            raise lease_lost(lease)
         # the output is in the turn and in its deltas
         size = EVENT_BYTES * session.log.add(events, lease.epoch) + 2 * len(turn.output)
         entry.turn = turn
         entry.ended = True
         session.unfinished -= 1
+        version = 0
         if state is not None:
-            self._version += 1
+            version = self._sessions.next_version()
             size += len(state.data)
-        session.transcript.end(turn, state, self._version)
+        session.transcript.end(turn, state, version)
         if turn.error is not None and turn.error.code == DeadLetter.code:
             self._sessions.dead_letters[turn.id] = None
         session.size += size
@@ -182,10 +206,17 @@ class MemoryStore(MemoryReads):
         ):
             self._sessions.bound(session)
         now = session.updated_at = self._clock()
+        if self._mortal:
+            self._members.seen(lease.owner, now)
+        if turn.request.webhook is not None:
+            self._sessions.deliveries.add(turn.id, now)
+        if session.mail is not None:
+            self._tell_watchers(session)
         if session.unfinished:
-            session.held_until = now + self._lease_ttl_s
             return False
-        session.held_until = 0.0
+        session.held = False
+        if session.mail is not None:
+            session.mail.clear()
         session.expires_at = now + (session.ttl_s or self._session_ttl_s)
         return True
 
@@ -193,58 +224,9 @@ class MemoryStore(MemoryReads):
         """See `Store.load`. Without a state yet: format "", no data, and the whole transcript."""
         return self._held(lease).transcript.state(agent, turn_id)
 
-    # --- sessions
 
-    async def create_session(self, key: SessionKey, info: SessionInfo) -> SessionInfo:
-        """See `Store.create_session`. It is made now, whatever times `info` has."""
-        return self._make(key, info).info
-
-    async def delete_session(self, key: SessionKey) -> bool:
-        """See `Store.delete_session`."""
-        session = self._find(key)
-        if session is None:
-            return False
-        if session.unfinished:
-            raise _busy(session)
-        self._sessions.forget(session)
-        return True
-
-    async def fork_session(
-        self, key: SessionKey, new: SessionKey, through_turn: str | None
-    ) -> SessionInfo:
-        """See `Store.fork_session`. Agent, metadata and `ttl_s` are those of the old one."""
-        session = self._find(key)
-        if session is None:
-            raise NotFound(f"there is no session {key.id}")
-        entries = session.said_through(through_turn)
-        fork = self._make(new, session.info, keep=session)
-        fork.transcript.entries = entries
-        return fork.info
-
-    # --- steps
-
-    def _held(self, lease: Lease) -> SessionRecord:
-        session = self._live.get(lease.key) or self._find(lease.key)
-        if session is None or (session.lease is not lease and session.lease != lease):
-            raise lease_lost(lease)
-        return session
-
-    def _make(
-        self, key: SessionKey, info: SessionInfo, keep: SessionRecord | None = None
-    ) -> SessionRecord:
-        if self._find(key) is not None:
-            raise Conflict(f"there is a session {key.id} already")
-        session = self._sessions.make(key, self._clock(), keep=keep)
-        session.agent = info.agent
-        session.metadata = info.metadata
-        if info.ttl_s is not None:
-            session.ttl_s = info.ttl_s
-            session.expires_at = session.created_at + info.ttl_s
-        return session
-
-
-def _busy(session: SessionRecord) -> SessionBusy:
-    return SessionBusy(
-        f"session {session.key.id} has {session.unfinished} turns that have not ended; "
-        "wait for them or cancel them, or let the new turn queue or interrupt (if_busy)"
-    )
+def _with_state(session: SessionRecord, accepted: Accepted) -> Accepted:
+    if accepted.lease is None:
+        return accepted
+    turn = accepted.turn
+    return accepted._replace(state=session.transcript.state(turn.agent, turn.id))

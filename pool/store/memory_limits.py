@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from typing import ClassVar
 
-from msgspec import Struct
-from msgspec.structs import fields
-
-from pool.errors import ConfigError
+from pool.store.limits import Retention
 
 
-class MemoryLimits(Struct, frozen=True, kw_only=True):
+class MemoryLimits(Retention, frozen=True, kw_only=True):
     """Bounds of a `MemoryStore`. Past them the sessions that were idle longest are dropped.
 
     A session with an unfinished turn is never dropped; if nothing can be, the store refuses.
     """
 
-    # how long a session is kept after its last turn, unless it has a `ttl_s` of its own
-    session_ttl_s: float = 7 * 86_400.0
-    # how long the events of an ended turn can be replayed
-    events_ttl_s: float = 86_400.0
+    section: ClassVar[str] = "memory"
+
     # an idle session is packed into bytes after this time
     rest_after_s: float = 5.0
-    # older turns of a session, and their events, are dropped; the transcript stays
-    max_turns_per_session: int = 1_000
-    # entries of a session's transcript; the oldest are dropped
-    max_messages_per_session: int = 10_000
     max_sessions: int = 1_000_000
     # approximately, as counted by the store
     max_bytes: int = 2**30
-
-    @property
-    def max_entries_per_session(self) -> int:
-        """How many turns' words that is: a turn says at most two messages."""
-        return max(1, self.max_messages_per_session // 2)
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not (isfinite(value) and value > 0):
-                raise ConfigError(f"memory.{field.name}", value, "write a number above 0")

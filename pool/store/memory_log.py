@@ -8,7 +8,7 @@ from math import inf
 
 from msgspec import Struct
 
-from pool.errors import Internal
+from pool.errors import Internal, LeaseLost
 from pool.events import START, Cursor, Event
 from pool.store.base import EventPage
 
@@ -37,6 +37,16 @@ class EventLog(Struct, eq=False):
         """The cursor of the newest event."""
         return _new(Cursor, (self.end_epoch, self.base + len(self.events)))
 
+    @classmethod
+    def carried(cls, events: Sequence[Event], end: Cursor) -> EventLog:
+        """A log that was carried here: what can be replayed of it, and its end."""
+        log = cls(list(events), end.seq - len(events), end_epoch=end.epoch)
+        begun = {event.epoch: event.seq for event in reversed(events)}
+        if end.epoch:
+            begun.setdefault(end.epoch, end.seq + 1)
+        log.epochs = tuple(sorted(begun.items()))
+        return log
+
     def begin(self, epoch: int) -> None:
         """A new epoch follows what is there."""
         seq = self.base + len(self.events)
@@ -45,15 +55,21 @@ class EventLog(Struct, eq=False):
             self.end_epoch = epoch
 
     def add(self, events: Sequence[Event], epoch: int) -> int:
-        """Add events; returns how many were not here yet. `Internal` if they do not follow densely.
+        """Add events; returns how many were not here yet.
 
-        A writer that lost the answer may send again what is here, with or without more.
+        A writer that lost the answer may send again what is here, with or without more. `LeaseLost`
+        if what was written before is missing, `Internal` if the events themselves are not dense.
         """
         if not events:
             return 0
         seq = self.base + len(self.events)
         if events[0].seq <= seq:
             events = self._unrepeated(events)
+        elif events[0].seq > seq + 1:
+            raise LeaseLost(
+                f"event {events[0].id} does not follow the session's log, which ends at {self.end}:"
+                " what was written in between is lost; let go of the session"
+            )
         for event in events:
             seq += 1
             if event.seq != seq or event.epoch != epoch:
@@ -87,6 +103,13 @@ class EventLog(Struct, eq=False):
                 return self._cursor(seq)
             seq += 1
         return self.end
+
+    def starts(self) -> dict[str, int]:
+        """For each turn that has events here the place before the first of them."""
+        found: dict[str, int] = {}
+        for seq, event in enumerate(self.events, self.base):
+            found.setdefault(event.turn_id, seq)
+        return found
 
     def after(self, cursor: Cursor, limit: int) -> EventPage:
         """What follows a cursor; what has been lost comes first and is left out."""

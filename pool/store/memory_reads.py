@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pool.events import START, Cursor
 from pool.store.base import EventPage, Page, SessionKey
 from pool.store.listing import place_of
-from pool.store.memory_session import SessionRecord
-from pool.store.memory_sessions import Sessions
+from pool.store.memory_part import MemoryPart
 from pool.turn import Message, SessionInfo, Turn
 
 
-class MemoryReads:
+class MemoryReads(MemoryPart):
     """The part of a memory store that changes nothing."""
-
-    def __init__(self, sessions: Sessions, clock: Callable[[], float]) -> None:
-        self._sessions = sessions
-        self._clock = clock
 
     async def find_key(self, key: SessionKey, idempotency_key: str) -> tuple[Turn, bytes] | None:
         """See `Store.find_key`. A key lives as long as its turn's record."""
@@ -68,9 +63,6 @@ class MemoryReads:
             await self.turn(turn_id) for turn_id in self._sessions.dead_letters_of(tenant, limit)
         )
         return [turn async for turn in found if turn is not None]
-
-    def _find(self, key: SessionKey) -> SessionRecord | None:
-        return self._sessions.find(key, self._clock())
 
 
 def _nothing(after: str | None) -> Page[Any]:

@@ -10,10 +10,11 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from pool.errors import IdempotencyMismatch, LeaseLost, NotFound
+from pool.errors import IdempotencyMismatch, LeaseLost, NotFound, SessionBusy
 from pool.store.base import Accepted, Lease, Page, SessionKey
 from pool.store.listing import place_of
 from pool.store.memory_log import EventLog
+from pool.store.memory_mail import Mail
 from pool.store.memory_transcript import Entry, Transcript
 from pool.turn import SessionInfo, Turn
 
@@ -52,26 +53,30 @@ class SessionRecord(Struct, eq=False):
     log: EventLog = field(default_factory=EventLog)
     transcript: Transcript = field(default_factory=Transcript)
 
-    # the last lease, held until then (0: it was released)
+    # the last lease, and whether it was not released since
     lease: Lease | None = None
-    held_until: float = 0.0
+    held: bool = False
+    # what other processes have to do with it (None: nothing)
+    mail: Mail | None = None
 
     # about how many bytes it takes
     size: int = 0
     # it holds what cannot be packed, and stays as it is
     restless: bool = False
 
-    def accepted_before(self, turn: Turn, owner: str, key: str | None) -> Accepted | None:
+    def accepted_before(
+        self, turn: Turn, key: str | None, *, owner: str, holder: str
+    ) -> Accepted | None:
         """The answer for a turn that is here already, by its id or its idempotency key.
 
         `IdempotencyMismatch` if the key was used with another request.
         """
-        holder = self.holder
         entry = self.turns.get(turn.id)
         if entry is not None:
             # the caller lost the answer: it gets the same again
             lease = self.lease if holder == owner and not entry.ended else None
-            return Accepted(entry.turn, True, lease, holder, self.log.end)
+            number = self.accepted - len(self.turns) + 1 + list(self.turns).index(turn.id)
+            return Accepted(entry.turn, True, lease, holder, self.log.end, number=number)
         used = self.used_key(key) if key is not None else None
         if used is None:
             return None
@@ -95,23 +100,36 @@ class SessionRecord(Struct, eq=False):
         self.keys = self.keys or {}
         self.keys[key] = (turn.id, turn.request.digest(turn.agent))
 
-    @property
-    def holder(self) -> str:
-        """Whose it is now; "" if it is free."""
-        return self.lease.owner if self.lease is not None and self.held_until else ""
-
     def claim(self, owner: str, now: float) -> Lease:
-        """Give it to an owner. Who held it last keeps the epoch, another gets a later one."""
+        """Give it to an owner, as it is free. Who held it last keeps the epoch."""
         last = self.lease
-        if last is not None and last.owner == owner:
-            return last
+        if last is None or last.owner != owner:
+            return self.take_over(owner, now)
+        self.held = True
+        return last
+
+    def take_over(self, owner: str, now: float) -> Lease:
+        """Give it to an owner in a later epoch than any before, whoever has it."""
+        last = self.lease
         epoch = int(now * 1_000) or 1
         if last is not None:
             epoch = max(last.epoch + 1, epoch)
             self._part_from_last_owner()
         self.lease = lease = Lease(self.key, owner, epoch)
+        self.held = True
         self.log.begin(epoch)
         return lease
+
+    def unended(self) -> list[tuple[int, Turn]]:
+        """Its turns that have not ended, in the order of acceptance, with their numbers."""
+        entries = enumerate(self.turns.values(), self.accepted - len(self.turns) + 1)
+        return [(number, entry.turn) for number, entry in entries if not entry.ended]
+
+    def open_mail(self) -> Mail:
+        """Where letters and watchers are put."""
+        if self.mail is None:
+            self.mail = Mail()
+        return self.mail
 
     @property
     def info(self) -> SessionInfo:
@@ -182,4 +200,12 @@ def lease_lost(lease: Lease) -> LeaseLost:
     return LeaseLost(
         f"session {lease.key.id} is no longer held by {lease.owner} at epoch {lease.epoch}; "
         "another owner may have it: this write changed nothing"
+    )
+
+
+def session_busy(session: SessionRecord) -> SessionBusy:
+    """What a caller is told who needs the session to be idle."""
+    return SessionBusy(
+        f"session {session.key.id} has {session.unfinished} turns that have not ended; "
+        "wait for them or cancel them, or let the new turn queue or interrupt (if_busy)"
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
 from pool.errors import StoreUnavailable
+from pool.ids import check_id
 from pool.store.base import Page, SessionKey
 from pool.store.listing import Listing, place_of
+from pool.store.memory_deliveries import Deliveries
 from pool.store.memory_limits import MemoryLimits
 from pool.store.memory_session import SessionRecord
 from pool.store.rest import Packer, Unpackable
@@ -27,6 +30,10 @@ DROP_TOGETHER: Final = 32
 DROP_ROUNDS: Final = 8
 
 
+# both ids at once, as this is asked for each new session
+_is_name = re.compile(r"[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_-]{1,64}\Z").match
+
+
 class Sessions:
     """Finds, makes, rests, wakes and drops sessions. `now` is in seconds since the epoch."""
 
@@ -38,11 +45,16 @@ class Sessions:
         # the name of each turn's session
         self.index: dict[str, str] = {}
         self.dead_letters: dict[str, None] = {}
+        self.deliveries = Deliveries()
+        # those with unfinished turns that may have no holder; who looks at them checks
+        self.orphaned: dict[SessionKey, None] = {}
         # about how many bytes all take
         self.size = 0
         self.packer = Packer(limits)
         self.listings: dict[str, Listing] = {}
         self._number = 0
+        self._version = 0
+        self._place = 0
 
     def __len__(self) -> int:
         return len(self.live) + len(self.resting)
@@ -73,7 +85,14 @@ class Sessions:
         return None if name is None else self.find(key_of(name), now)
 
     def make(self, key: SessionKey, now: float, keep: SessionRecord | None = None) -> SessionRecord:
-        """A new session; `StoreUnavailable` if there is no room. `keep` is not dropped for it."""
+        """A new session; `InvalidRequest` if it cannot be called so, `StoreUnavailable` if there is
+        no room. `keep` is not dropped for it.
+        """
+        tenant, session_id = key
+        name = f"{tenant}/{session_id}"
+        if _is_name(name) is None:
+            check_id(tenant, "tenant")
+            check_id(session_id, "session_id")
         limits = self.limits
         if (
             self.size > limits.max_bytes
@@ -81,8 +100,6 @@ class Sessions:
         ):
             self.make_room(1, keep)
         self._number = number = self._number + 1
-        tenant, session_id = key
-        name = f"{tenant}/{session_id}"
         listing = self.listings.get(tenant)
         if listing is None:
             listing = self.listings[tenant] = Listing()
@@ -93,6 +110,16 @@ class Sessions:
         self.live[key] = record
         self.size += SESSION_BYTES
         return record
+
+    def next_version(self) -> int:
+        """A version of an agent's state that there never was."""
+        self._version += 1
+        return self._version
+
+    def next_place(self) -> int:
+        """A place in an inbox, behind all that there are."""
+        self._place += 1
+        return self._place
 
     def bound(self, record: SessionRecord) -> None:
         """Drop what a session has too much of: old turns, the oldest of its transcript."""
@@ -127,6 +154,8 @@ class Sessions:
         for turn_id in turn_ids:
             del self.index[turn_id]
             self.dead_letters.pop(turn_id, None)
+            if self.deliveries:
+                self.deliveries.settle(turn_id)
 
     def dead_letters_of(self, tenant: str | None, limit: int) -> list[str]:
         """The newest turns that ended as dead letters (of one tenant), newest first."""

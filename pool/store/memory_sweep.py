@@ -35,6 +35,8 @@ class Sweep:
             record = self._sessions.live.get(key)
             if record is None or record.unfinished or record.restless:
                 continue
+            if record.mail is not None and record.mail.watchers:
+                continue
             if record.updated_at <= idle_since:
                 rested += self._sessions.rest(record)
         return rested

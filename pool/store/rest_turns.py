@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
 from msgspec import Struct, convert
+from msgspec.structs import astuple
 
 from pool.store.base import SessionKey
 from pool.store.memory_session import TurnEntry
 from pool.store.memory_transcript import Entry
 from pool.store.rest_words import Word, Words
 from pool.turn import (
+    DecidedCall,
     IfBusy,
     Message,
     OnDisconnect,
@@ -41,6 +43,8 @@ class RareRow(Struct, array_like=True):
     forgotten: bool
     stop_reason: str | None
     webhook: Webhook | None
+    decided: tuple[DecidedCall, ...]
+    resumes: bool
 
 
 class UsageRow(Struct, array_like=True):
@@ -77,6 +81,7 @@ class TurnRow(Struct, array_like=True):
     finished_at: float | None
     # its first event lies behind this place
     after: int
+    roles: list[Word]
     usage: UsageRow | None
     rare: RareRow | None
 
@@ -110,6 +115,7 @@ def pack_turn(entry: TurnEntry, words: Words) -> TurnRow:
         turn.created_at,
         turn.finished_at,
         entry.after,
+        [words.write(role) for role in turn.roles],
         None if usage == _NO_USAGE else convert(usage, UsageRow, from_attributes=True),
         _pack_rare(turn),
     )
@@ -142,6 +148,7 @@ def unpack_turn(row: TurnRow, key: SessionKey, words: Words) -> TurnEntry:
         run_s=row.run_s,
         created_at=row.created_at,
         finished_at=row.finished_at,
+        roles=tuple(words.read(role) for role in row.roles),
     )
     if row.usage is not None:
         turn.usage = convert(row.usage, Usage, from_attributes=True)
@@ -150,6 +157,8 @@ def unpack_turn(row: TurnRow, key: SessionKey, words: Words) -> TurnEntry:
         turn.pending = row.rare.pending
         turn.forgotten = row.rare.forgotten
         turn.stop_reason = row.rare.stop_reason
+        turn.decided = row.rare.decided
+        turn.resumes = row.rare.resumes
     return TurnEntry(turn, row.after, ended=True)
 
 
@@ -177,10 +186,16 @@ def unpack_entry(row: EntryRow, turns: Sequence[Turn]) -> Entry:
 
 
 def _pack_rare(turn: Turn) -> RareRow | None:
-    webhook = turn.request.webhook
-    if turn.error or turn.pending or turn.forgotten or turn.stop_reason or webhook:
-        return RareRow(turn.error, turn.pending, turn.forgotten, turn.stop_reason, webhook)
-    return None
+    row = RareRow(
+        turn.error,
+        turn.pending,
+        turn.forgotten,
+        turn.stop_reason,
+        turn.request.webhook,
+        turn.decided,
+        turn.resumes,
+    )
+    return row if any(astuple(row)) else None
 
 
 def _short(seconds: float) -> float:

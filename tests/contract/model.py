@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pool.events import Cursor
 from pool.store.base import Lease, StateChange
+from pool.store.sharing import Signal
 from pool.turn import Turn
 
 
@@ -22,19 +23,23 @@ class ModelSession:
     states: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     checkpoints: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     lease: Lease | None = None
-    held_until: float = 0.0
+    held: bool = False
+    # not read yet: turns that arrived since it was claimed, and signals
+    arrived: list[str] = field(default_factory=list)
+    signals: list[Signal] = field(default_factory=list)
+    decided: set[str] = field(default_factory=set)
 
-    def free(self, now: float) -> bool:
-        """Whether anybody may claim it."""
-        return self.lease is None or self.held_until <= now
+    def holder(self, alive: set[str]) -> str:
+        """Who holds it and lives."""
+        return self.lease.owner if self.lease and self.held and self.lease.owner in alive else ""
 
-    def claim(self, lease: Lease, until: float) -> None:
-        """It was claimed: by the same owner in the same epoch, by another in a later one."""
-        if self.lease is not None and self.lease.owner == lease.owner:
-            assert lease == self.lease
-        elif self.lease is not None:
-            assert lease.epoch > self.lease.epoch
-        self.lease, self.held_until = lease, until
+    def claim(self, lease: Lease, *, anew: bool) -> None:
+        """It changes hands in a later epoch; who takes up again what it let go may keep its own."""
+        if self.lease is not None:
+            kept = self.lease == lease and not self.held and not anew
+            assert kept or lease.epoch > self.lease.epoch
+        self.lease, self.held = lease, True
+        self.arrived.clear()
 
     def state(self, agent: str, turn_id: str) -> tuple[bytes | None, list[str]]:
         """What an agent gets, and what it has not seen."""
@@ -51,7 +56,7 @@ class ModelSession:
         data = self.grown(turn.agent, turn.id, change)
         self.checkpoints[turn.id] = (data, len(self.said))
 
-    def end(self, turn: Turn, change: StateChange | None, until: float) -> bool:
+    def end(self, turn: Turn, change: StateChange | None) -> bool:
         """A turn has ended; whether the lease was released with it."""
         self.checkpoints.pop(turn.id, None)
         grown = self.grown(turn.agent, "", change) if change is not None else None
@@ -62,5 +67,10 @@ class ModelSession:
             if data is not None:
                 self.states[turn.agent] = (data, len(self.said))
         self.unfinished.remove(turn.id)
-        self.held_until = until if self.unfinished else 0.0
+        self.held = bool(self.unfinished)
         return not self.unfinished
+
+    def letters(self) -> tuple[list[str], list[Signal]]:
+        """What the holder is still to be told about turns that have not ended, each thing once."""
+        signals = dict.fromkeys(each for each in self.signals if each.turn_id in self.unfinished)
+        return [each for each in self.arrived if each in self.unfinished], list(signals)

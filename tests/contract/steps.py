@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pool.events import ENDINGS, START, Cursor, Event, TextDelta, TurnQueued, TurnStarted
 from pool.ids import Ids
 from pool.store.base import Accepted, Lease, SessionKey, StateChange, Store
-from pool.turn import Message, State, Turn, TurnError, TurnRequest
+from pool.turn import Message, State, Turn, TurnError, TurnRequest, Webhook
 
 S1 = SessionKey("acme", "s1")
 S2 = SessionKey("acme", "s2")
@@ -17,10 +17,15 @@ _ids = Ids()
 
 
 def make_turn(
-    text: str = "hello", *, key: SessionKey = S1, agent: str = "helper", at: float = 1.0
+    text: str = "hello",
+    *,
+    key: SessionKey = S1,
+    agent: str = "helper",
+    at: float = 1.0,
+    webhook: Webhook | None = None,
 ) -> Turn:
     """A turn that nobody has accepted yet."""
-    request = TurnRequest(input=text)
+    request = TurnRequest(input=text, webhook=webhook)
     return Turn(
         id=_ids.turn(key),
         tenant=key.tenant,
@@ -37,6 +42,13 @@ async def accept(store: Store, turn: Turn, owner: str = "a") -> tuple[Accepted, 
     accepted = await store.accept(turn, owner=owner)
     assert accepted.lease is not None, f"{accepted.owner} holds the session"
     return accepted, accepted.lease
+
+
+async def claim(store: Store, key: SessionKey, owner: str) -> Lease:
+    """Have a session claimed by an owner that gets it."""
+    claimed = await store.claim(key, owner)
+    assert claimed is not None, f"{owner} may not claim {key}"
+    return claimed.lease
 
 
 def stamped(events: Sequence[Event], turn: Turn, epoch: int, after: int) -> list[Event]:

@@ -19,7 +19,7 @@ from tests.contract.steps import (
     make_turn,
     transcript_of,
 )
-from tests.contract.stores import LEASE_TTL_S, Opening, every_store
+from tests.contract.stores import Opening, every_store
 
 pytestmark = every_store
 
@@ -68,7 +68,7 @@ async def test_a_session_takes_turns_after_it_was_made(opening: Opening) -> None
     """Its turns are counted; its cursor is the end of its log; what it was made with stays."""
     async with opening() as (store, pass_time):
         made = await store.create_session(S1, _info(S1))
-        await pass_time(10)
+        await pass_time(store.lease_s * 0.1)
         await answer(store)
         await answer(store)
         info = await store.session(S1)
@@ -119,12 +119,12 @@ async def test_a_page_of_sessions_is_right_while_they_come_and_go(opening: Openi
 async def test_a_session_lives_as_long_as_its_ttl_after_its_last_turn(opening: Opening) -> None:
     """Each turn lets it live on; then it is gone with its turns, and its id is free."""
     async with opening() as (store, pass_time):
-        await store.create_session(S1, _info(S1, ttl_s=100.0))
-        await pass_time(80)
+        await store.create_session(S1, _info(S1, ttl_s=store.lease_s))
+        await pass_time(store.lease_s * 0.7)
         turn = await answer(store)
-        await pass_time(80)
+        await pass_time(store.lease_s * 0.7)
         assert await store.session(S1) is not None
-        await pass_time(30)
+        await pass_time(store.lease_s * 0.4)
         assert await store.session(S1) is None
         assert await store.turn(turn.id) is None
         assert await store.sessions("acme", None, 10) == ([], None)
@@ -140,10 +140,10 @@ async def test_a_session_lives_as_long_as_its_ttl_after_its_last_turn(opening: O
 async def test_a_session_with_an_unfinished_turn_does_not_expire(opening: Opening) -> None:
     """However long its turn takes."""
     async with opening() as (store, pass_time):
-        await store.create_session(S1, _info(S1, ttl_s=10.0))
+        await store.create_session(S1, _info(S1, ttl_s=store.lease_s * 0.3))
         turn = make_turn()
         _, lease = await accept(store, turn)
-        await pass_time(20)
+        await pass_time(store.lease_s * 0.6)
         assert await commit(store, lease, turn)
         assert await store.session(S1) is not None
 
@@ -176,7 +176,7 @@ async def test_a_busy_session_is_not_deleted(opening: Opening) -> None:
         for _ in range(2):
             with pytest.raises(SessionBusy):
                 await store.delete_session(S1)
-            await pass_time(LEASE_TTL_S + 1)
+            await pass_time(store.lease_s * 1.1)
         assert await store.turn(turn.id) == turn
         await commit(store, lease, turn)
         assert await store.delete_session(S1) is True

@@ -7,7 +7,7 @@ import pytest
 from pool.store.base import AgentState, Lease, StateChange, Store
 from pool.turn import Message, State, Turn
 from tests.contract.steps import S1, S2, accept, answer, commit, make_turn
-from tests.contract.stores import LEASE_TTL_S, Opening, every_store
+from tests.contract.stores import Opening, every_store
 
 pytestmark = every_store
 
@@ -173,7 +173,7 @@ async def test_a_checkpoint_survives_its_owner(opening: Opening) -> None:
     """Who takes the session over goes on from the checkpoint."""
     async with opening() as (store, pass_time):
         turn, _ = await _paused(store, StateChange("f/1", b"middle"))
-        await pass_time(LEASE_TTL_S + 1)
+        await pass_time(store.lease_s * 1.1)
         _, lease = await accept(store, make_turn("next"), "b")
         assert (await store.load(lease, "helper", turn.id)).data == b"middle"
 

@@ -111,7 +111,10 @@ async def quiet(pool: AgentPool) -> None:
     turn = await pool.ask("on", agent=next(iter(pool.specs)), session="again")
     assert turn.state in ("completed", "waiting")
     await pool.cancel(turn.id)
-    assert left_over(pool) == []
+    assert left_over(pool) == [], [
+        (t, t.record.state, t.record.pending, t.record.decided, t.actor, t.session, t.continues)
+        for t in pool._turns.live.values()
+    ]
 
 
 def left_over(pool: AgentPool) -> list[str]:
@@ -288,6 +291,8 @@ async def test_decide_cancelled_at_every_await(store: str):
             await pool.decide(turn_id, "c1", "approve")
 
         async def check() -> None:
+            # what was on its way into the store gets there
+            await pool._order.settled(10)
             for live in list(pool._turns.live.values()):
                 turn = await pool.wait(live.id, until_paused=True)
                 if turn.state == "waiting":
@@ -332,7 +337,10 @@ async def test_drain_cancelled_at_every_await(store: str):
         pool = pools.pop()
         await pool.drain(deadline_s=0.1)
         assert pool.draining
-        assert left_over(pool) == []
+        assert left_over(pool) == [], [
+            (t, t.record.state, t.record.pending, t.record.decided, t.actor, t.session, t.continues)
+            for t in pool._turns.live.values()
+        ]
         await pool.close()
 
     await sweep_cancel(drain, check)

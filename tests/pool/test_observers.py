@@ -21,10 +21,11 @@ from pool.observer import (
     TurnRefusedNotice,
     TurnStartedNotice,
 )
+from pool.webhooks import WebhookNotice
 from tests.support.agents import Crashing, Held, Leaking, Notices, pooled, ticks
 
-# sent by the watchdog, in real time: tests/pool/test_blocked_loop.py
-ELSEWHERE = {LoopBlockedNotice}
+# sent by the watchdog, in real time: tests/pool/test_blocked_loop.py; tests/pool/test_webhooks.py
+ELSEWHERE = {LoopBlockedNotice, WebhookNotice}
 
 
 class Failing:

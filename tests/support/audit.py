@@ -58,7 +58,7 @@ def _quiet(witness: Witness) -> None:
             witness.wrong(3, f"{agent.name}: busy when nothing runs: {agent.actors}")
     if not all(task.done() for task in witness.leaked):
         witness.wrong(13, "tasks that an agent left behind outlive its turn")
-    if pool._turns._graces:
+    if any(live.grace is not None for live in witness.live.values()):
         witness.wrong(4, "a grace runs on for a turn that has ended")
 
 

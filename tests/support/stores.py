@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from copy import deepcopy
+from functools import partial
 from random import Random
 from typing import TypeVar
 
@@ -19,6 +21,10 @@ from pool.store.base import (
     StateChange,
     Store,
 )
+from pool.store.memory import MemoryStore
+from pool.store.outbox import Delivery
+from pool.store.sharing import Claim, Inbox, Nudge, Replica, Signal
+from pool.store.transfer import CarriedSession
 from pool.turn import Message, SessionInfo, Turn
 
 T = TypeVar("T")
@@ -31,6 +37,8 @@ class WrappedStore:
         self.store = store
         self.durable = store.durable
         self.suspends = store.suspends
+        self.shared = store.shared
+        self.lease_s = store.lease_s
 
     async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         """Every call comes through here, with the name of its method."""
@@ -49,11 +57,19 @@ class WrappedStore:
         self.store.tick()
 
     async def accept(
-        self, turn: Turn, *, owner: str, key: str | None = None, reject_busy: bool = False
+        self,
+        turn: Turn,
+        *,
+        owner: str,
+        key: str | None = None,
+        reject_busy: bool = False,
+        with_state: bool = False,
     ) -> Accepted:
         return await self.around(
             "accept",
-            lambda: self.store.accept(turn, owner=owner, key=key, reject_busy=reject_busy),
+            lambda: self.store.accept(
+                turn, owner=owner, key=key, reject_busy=reject_busy, with_state=with_state
+            ),
         )
 
     async def append(
@@ -62,8 +78,8 @@ class WrappedStore:
         events: Sequence[Event],
         turn: Turn | None = None,
         state: StateChange | None = None,
-    ) -> None:
-        await self.around("append", lambda: self.store.append(lease, events, turn, state))
+    ) -> bool:
+        return await self.around("append", lambda: self.store.append(lease, events, turn, state))
 
     async def commit(
         self, lease: Lease, turn: Turn, events: Sequence[Event], state: StateChange | None = None
@@ -112,6 +128,70 @@ class WrappedStore:
 
     async def dead_letters(self, tenant: str | None, limit: int) -> Sequence[Turn]:
         return await self.around("dead_letters", lambda: self.store.dead_letters(tenant, limit))
+
+    # --- several processes
+
+    async def join(self, owner: str, nudged: Callable[[Nudge], None]) -> None:
+        await self.around("join", lambda: self.store.join(owner, nudged))
+
+    async def leave(self, owner: str) -> None:
+        await self.around("leave", lambda: self.store.leave(owner))
+
+    def announce(self, owner: str, status: bytes) -> None:
+        self.store.announce(owner, status)
+
+    async def replicas(self) -> Sequence[Replica]:
+        return await self.around("replicas", self.store.replicas)
+
+    async def claim(self, key: SessionKey, owner: str) -> Claim | None:
+        return await self.around("claim", lambda: self.store.claim(key, owner))
+
+    async def release(self, lease: Lease) -> None:
+        await self.around("release", lambda: self.store.release(lease))
+
+    async def orphans(self, limit: int) -> Sequence[SessionKey]:
+        return await self.around("orphans", lambda: self.store.orphans(limit))
+
+    async def signal(self, key: SessionKey, signal: Signal) -> bool:
+        return await self.around("signal", lambda: self.store.signal(key, signal))
+
+    async def inbox(self, lease: Lease, after: str) -> Inbox:
+        return await self.around("inbox", lambda: self.store.inbox(lease, after))
+
+    async def watch(self, key: SessionKey, owner: str) -> Cursor | None:
+        return await self.around("watch", lambda: self.store.watch(key, owner))
+
+    async def unwatch(self, key: SessionKey, owner: str) -> None:
+        await self.around("unwatch", lambda: self.store.unwatch(key, owner))
+
+    # --- webhooks, and what an operator does
+
+    async def take_deliveries(self, limit: int, hold_s: float) -> Sequence[Delivery]:
+        return await self.around(
+            "take_deliveries", lambda: self.store.take_deliveries(limit, hold_s)
+        )
+
+    async def put_off(self, turn_id: str, delay_s: float) -> None:
+        await self.around("put_off", lambda: self.store.put_off(turn_id, delay_s))
+
+    async def settle(self, turn_id: str) -> None:
+        await self.around("settle", lambda: self.store.settle(turn_id))
+
+    async def all_sessions(
+        self, after: str | None, limit: int
+    ) -> tuple[list[SessionKey], str | None]:
+        return await self.around("all_sessions", lambda: self.store.all_sessions(after, limit))
+
+    async def carry_out(self, key: SessionKey) -> CarriedSession | None:
+        return await self.around("carry_out", lambda: self.store.carry_out(key))
+
+    async def carry_in(self, session: CarriedSession) -> bool:
+        return await self.around("carry_in", lambda: self.store.carry_in(session))
+
+    async def forget_dead_letter(self, turn_id: str) -> bool:
+        return await self.around(
+            "forget_dead_letter", lambda: self.store.forget_dead_letter(turn_id)
+        )
 
 
 class YieldingStore(WrappedStore):
@@ -174,3 +254,120 @@ class FailingStore(WrappedStore):
             self._losing.remove(name)
             raise StoreUnavailable(f"the store lost the answer of {name}: this test asked for it")
         return result
+
+
+class View(WrappedStore):
+    """A memory store as one process sees it that shares it with others, and may `die` or `hold`.
+
+    What goes in and comes out are copies. Closing a view leaves the store to the others.
+    """
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        # it outlives this process, and a call of a process that is stopped waits
+        self.durable = True
+        self.suspends = True
+        self._members = store.members
+        self._joined: dict[str, Callable[[Nudge], None]] = {}
+        self._missed: list[tuple[str, Nudge]] = []
+        self._dead = False
+        self._stopped: asyncio.Event | None = None
+
+    def die(self) -> None:
+        """The process is killed: its calls fail without effect, nothing keeps it alive, and no
+        nudge reaches it.
+        """
+        self._dead = True
+        self._fall_silent()
+        if self._stopped is not None:
+            self._stopped.set()
+
+    def hold(self) -> None:
+        """The process is stopped: its calls and nudges wait, and nothing keeps it alive."""
+        self._stopped = asyncio.Event()
+        self._fall_silent()
+
+    def go_on(self) -> None:
+        """The process goes on where it was stopped."""
+        stopped, self._stopped = self._stopped, None
+        if stopped is None or self._dead:
+            return
+        stopped.set()
+        for owner in self._joined:
+            self._members.join(owner, partial(self._nudged, owner))
+        missed, self._missed = self._missed, []
+        for owner, nudge in missed:
+            asyncio.get_running_loop().call_soon(self._nudged, owner, nudge)
+
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        while self._stopped is not None and not self._dead:
+            await self._stopped.wait()
+        if self._dead:
+            raise StoreUnavailable(f"this process is dead and calls {name} no more")
+        return deepcopy(await call())
+
+    async def open(self) -> None:
+        await self.ping()
+
+    async def close(self) -> None:
+        """The store is the others' too."""
+
+    def tick(self) -> None:
+        if not self._dead and self._stopped is None:
+            self.store.tick()
+
+    async def join(self, owner: str, nudged: Callable[[Nudge], None]) -> None:
+        self._joined[owner] = nudged
+        await super().join(owner, partial(self._nudged, owner))
+
+    async def leave(self, owner: str) -> None:
+        self._joined.pop(owner, None)
+        await super().leave(owner)
+
+    def announce(self, owner: str, status: bytes) -> None:
+        if not self._dead and self._stopped is None:
+            self.store.announce(owner, status)
+
+    async def accept(
+        self,
+        turn: Turn,
+        *,
+        owner: str,
+        key: str | None = None,
+        reject_busy: bool = False,
+        with_state: bool = False,
+    ) -> Accepted:
+        return await super().accept(
+            deepcopy(turn), owner=owner, key=key, reject_busy=reject_busy, with_state=with_state
+        )
+
+    async def append(
+        self,
+        lease: Lease,
+        events: Sequence[Event],
+        turn: Turn | None = None,
+        state: StateChange | None = None,
+    ) -> bool:
+        events, turn = deepcopy((events, turn))
+        return await super().append(lease, events, turn, state)
+
+    async def commit(
+        self, lease: Lease, turn: Turn, events: Sequence[Event], state: StateChange | None = None
+    ) -> bool:
+        events, turn = deepcopy((events, turn))
+        return await super().commit(lease, turn, events, state)
+
+    async def carry_in(self, session: CarriedSession) -> bool:
+        return await super().carry_in(deepcopy(session))
+
+    def _fall_silent(self) -> None:
+        for owner in self._joined:
+            self._members.silence(owner)
+
+    def _nudged(self, owner: str, nudge: Nudge) -> None:
+        if self._dead or owner not in self._joined:
+            return
+        if self._stopped is not None:
+            self._missed.append((owner, nudge))
+        else:
+            self._joined[owner](nudge)

@@ -13,6 +13,7 @@ from pool.store.base import SessionKey, StateChange
 from pool.store.memory import TICK_BUDGET, MemoryStore
 from pool.store.memory_limits import MemoryLimits
 from pool.turn import SessionInfo, TurnError
+from tests.contract.opened import Clock
 from tests.contract.steps import (
     S1,
     S2,
@@ -26,7 +27,6 @@ from tests.contract.steps import (
     stamped,
     transcript_of,
 )
-from tests.contract.stores import Clock
 
 
 def _store(**limits: Any) -> tuple[MemoryStore, Clock]:
@@ -96,6 +96,16 @@ async def test_without_a_lease_ttl_a_lease_never_ends() -> None:
     await accept(store, make_turn(), "a")
     clock.now += 1e9
     assert (await store.accept(make_turn(), owner="b")).lease is None
+
+
+async def test_the_last_owner_keeps_its_epoch() -> None:
+    """Who claims again what nobody else held meanwhile goes on under the very lease."""
+    store, clock = _store()
+    turn = make_turn()
+    _, first = await accept(store, turn)
+    await commit(store, first, turn)
+    clock.now += 60
+    assert (await accept(store, make_turn()))[1] is first
 
 
 async def test_an_epoch_is_at_least_one() -> None:

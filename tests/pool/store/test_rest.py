@@ -11,7 +11,8 @@ from pool.store.base import StateChange
 from pool.store.memory import MemoryStore
 from pool.store.memory_limits import MemoryLimits
 from pool.store.rest_words import WORDS_MAX, Words
-from pool.turn import PendingCall, TurnError, TurnRequest, Usage, Webhook
+from pool.turn import DecidedCall, PendingCall, TurnError, TurnRequest, Usage, Webhook
+from tests.contract.opened import Clock
 from tests.contract.steps import (
     S1,
     S2,
@@ -25,7 +26,6 @@ from tests.contract.steps import (
     stamped,
     transcript_of,
 )
-from tests.contract.stores import Clock
 
 
 class Resting:
@@ -64,13 +64,18 @@ async def test_a_request_wakes_as_it_was(request_: TurnRequest) -> None:
     assert woken == turn
 
 
+CALL = PendingCall("c", "buy", {"n": 1}, "write", 9.5)
+
 ENDS: list[dict[str, Any]] = [
     {"state": "completed", "stop_reason": "limit", "run_s": 1.25, "queued_s": 0.1, "attempt": 3},
     {"state": "failed", "error": TurnError("dead_letter", "no more", retryable=True)},
     {"state": "cancelled", "forgotten": True, "output": ""},
-    {"state": "expired", "pending": (PendingCall("c", "buy", {"n": 1}, "write", 9.5),)},
+    {"state": "expired", "pending": (CALL,)},
     {"state": "interrupted", "usage": Usage(1, 2, 3, 4, 0.25, ("m", "n")), "user": "bob"},
     {"state": "completed", "finished_at": None},
+    {"state": "completed", "roles": ("user", "admin")},
+    {"state": "failed", "resumes": True},
+    {"state": "cancelled", "decided": (DecidedCall(CALL, "deny", "eve", "too dear"),)},
 ]
 
 

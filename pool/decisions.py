@@ -1,0 +1,87 @@
+"""Humans' decisions about tool calls: each once, and for exactly what was shown, whichever process
+they are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import structlog
+
+from pool.errors import Conflict, StoreUnavailable
+from pool.letters import Letters
+from pool.live import LiveTurn
+from pool.order import InOrder
+from pool.store.base import SessionKey, Store
+from pool.store.sharing import DecideCall
+from pool.turn import PendingCall, Principal, Turn
+from pool.turns import Turns
+
+_log = structlog.get_logger("pool.decisions")
+
+
+class Decisions:
+    """Has the store keep the first decision about a call; whoever runs the turn finds it there."""
+
+    def __init__(self, store: Store, turns: Turns, letters: Letters, order: InOrder) -> None:
+        self._store = store
+        self._turns = turns
+        self._letters = letters
+        self._order = order
+
+    async def decide(
+        self,
+        turn: Turn,
+        call_id: str,
+        decision: Literal["approve", "deny"],
+        *,
+        by: Principal,
+        reason: str,
+        arguments: Mapping[str, Any] | None,
+    ) -> None:
+        """Decide about a pending call of the turn, as it is now; `Conflict` if that cannot be."""
+        asked = self._check(turn, call_id, arguments)
+        kept = self._keep(turn, DecideCall(turn.id, call_id, decision, by.user, reason, asked))
+        await self._order.done(SessionKey(turn.tenant, turn.session_id), kept)
+
+    def lapsed(self, turn: LiveTurn, call: PendingCall) -> None:
+        """Nobody decided about the call in time: it is denied, so that the agent can say so."""
+        self._turns.errands.spawn(self._deny(turn, call))
+
+    def _check(self, turn: Turn, call_id: str, arguments: Mapping[str, Any] | None) -> int:
+        pending = next((call for call in turn.pending if call.call_id == call_id), None)
+        if pending is None:
+            raise Conflict(
+                f"call {call_id} of turn {turn.id}, which is {turn.state}, "
+                "does not wait for a decision"
+            )
+        if self._turns.wall() >= pending.expires_at:
+            raise Conflict(f"the time to decide about call {call_id} is over")
+        if arguments is not None and arguments != pending.arguments:
+            raise Conflict(
+                f"the arguments given for call {call_id} are not those that wait for approval; "
+                "read the turn again and decide about what it shows"
+            )
+        return pending.asked
+
+    async def _keep(self, turn: Turn, decision: DecideCall) -> None:
+        key = SessionKey(turn.tenant, turn.session_id)
+        if not await self._store.signal(key, decision):
+            raise Conflict(f"call {decision.call_id} of turn {turn.id} was decided before")
+        live = self._turns.live.get(turn.id)
+        if live is not None:
+            await self._letters.read(live.session)
+
+    async def _deny(self, turn: LiveTurn, call: PendingCall) -> None:
+        reason = "nobody decided in time"
+        decision = DecideCall(turn.id, call.call_id, "deny", "", reason, call.asked)
+        try:
+            await self._turns.writer.insist(
+                lambda: self._order.done(turn.key, self._keep(turn.record, decision))
+            )
+        except Conflict:
+            # somebody decided in the last moment
+            return
+        except StoreUnavailable as error:
+            _log.warning("turn is another process's now", turn_id=turn.id, error=error.detail)

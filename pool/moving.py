@@ -1,0 +1,98 @@
+"""Turns that go elsewhere: their session was lost to another process, or is given back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pool.errors import LeaseLost, StoreUnavailable
+from pool.live import MOVED, LiveTurn
+from pool.session import Session
+from pool.store.base import Lease, Store
+
+if TYPE_CHECKING:
+    from pool.turns import Turns
+
+_log = structlog.get_logger("pool.moving")
+
+
+class Moving:
+    """Lets go of sessions, and of the turns in them."""
+
+    def __init__(self, turns: Turns, store: Store) -> None:
+        self._turns = turns
+        self._store = store
+
+    def fenced(self, session: Session, lease: Lease) -> None:
+        """The store says that the lease is not ours any more."""
+        # one that was claimed meanwhile is another
+        if session.lease is lease:
+            self.let_go(session)
+
+    def let_go(self, session: Session) -> None:
+        """The session is not this process's any more: its turns go on, or begin anew, elsewhere.
+
+        An agent that still runs in it is cancelled.
+        """
+        session.lease = None
+        session.letter = ""
+        session.log.let_go()
+        turns = list(session.turns.values())
+        session.turns.clear()
+        # those in line first, so that none of them starts when the current one leaves
+        for turn in sorted(turns, key=lambda turn: turn is session.current):
+            turn.moved = True
+            if turn.phase == "running":
+                self._turns.forget(turn)
+                self._turns.stopping.move(turn, MOVED)
+            elif turn.phase != "ending":
+                self._turns.withdraw(turn)
+                self._turns.leave(turn)
+
+    def set_down(self, turn: LiveTurn) -> None:
+        """Its agent has stopped so that another process may have the turn."""
+        if turn.moved:
+            self._turns.leave(turn)
+            return
+        # it did not break anything: it is not counted as running when it is claimed
+        turn.phase = "waiting"
+        turn.record.state = "queued"
+        self.hand_back_soon(turn.session)
+
+    def hand_back_soon(self, session: Session) -> None:
+        """Give it back as soon as the store can be asked."""
+        self._turns.errands.spawn(self._hand_back(session))
+
+    def hand_back_all(self) -> None:
+        """Start no turn any more: give back what waits now, and what runs when it has stopped."""
+        self._turns.closing = MOVED
+        for session in {turn.session: None for turn in self._turns.live.values()}:
+            self.hand_back_soon(session)
+
+    def move_all(self) -> None:
+        """Stop what still runs, so that it can be given back."""
+        for turn in list(self._turns.live.values()):
+            if turn.phase == "running" and turn.stop is None:
+                self._turns.stopping.move(turn, MOVED)
+
+    async def _hand_back(self, session: Session) -> None:
+        # Only a session in which nothing runs can be another's.
+        current, lease = session.current, session.lease
+        if lease is None or (current is not None and current.phase in ("running", "ending")):
+            return
+        try:
+            await self._turns.writer.flush(session, None if current is None else current.record)
+            if session.lease is lease:
+                self.let_go(session)
+                await self._store.release(lease)
+        except LeaseLost as error:
+            _log.info("session was claimed before it was given back", error=error.detail)
+        except StoreUnavailable as error:
+            _log.warning(
+                "session could not be given back",
+                session_id=session.key.id,
+                error=error.code,
+                remedy="others claim it when this process's leases have run out",
+            )
+            self.fenced(session, lease)

@@ -1,0 +1,69 @@
+"""The other processes on the same store: who is there, how they fare, who has room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from pool.stats import AgentStats, PoolStats, ReplicaStats
+from pool.store.base import Store
+
+_decode = msgspec.json.Decoder(ReplicaStats).decode
+
+
+class Replicas:
+    """Announces this process to the others, and knows what they announced."""
+
+    def __init__(self, name: str, store: Store, stats: Callable[[], PoolStats]) -> None:
+        self.others: tuple[ReplicaStats, ...] = ()
+        self._name = name
+        self._store = store
+        self._stats = stats
+        # turns given away since the others were last looked at, by agent
+        self._given: dict[str, int] = {}
+
+    async def refresh(self) -> None:
+        """Say how this process fares, see how the others do."""
+        if not self._store.shared:
+            return
+        stats = self._stats()
+        mine = ReplicaStats(
+            name=self._name,
+            draining=stats.draining,
+            agents=stats.agents,
+            turns=stats.turns,
+            sessions=stats.sessions,
+        )
+        self._store.announce(self._name, msgspec.json.encode(mine))
+        found = await self._store.replicas()
+        self.others = tuple(
+            _decode(replica.status)
+            for replica in found
+            if replica.name != self._name and replica.status
+        )
+        self._given.clear()
+
+    @property
+    def serving(self) -> bool:
+        """Whether another process takes turns."""
+        return any(not other.draining for other in self.others)
+
+    def take_room(self, agent: str) -> bool:
+        """Whether another process has an idle actor for a turn of this agent; it counts as used."""
+        room = sum(_room(stats) for other in self.others for stats in _of(other, agent))
+        given = self._given.get(agent, 0)
+        if given >= room:
+            return False
+        self._given[agent] = given + 1
+        return True
+
+
+def _of(replica: ReplicaStats, agent: str) -> list[AgentStats]:
+    return [] if replica.draining else [a for a in replica.agents if a.name == agent]
+
+
+def _room(stats: AgentStats) -> int:
+    """How many turns could start at once there."""
+    free = stats.limit.total - stats.limit.held
+    return max(0, min(stats.actors.idle, free) - stats.queued)

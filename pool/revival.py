@@ -1,0 +1,87 @@
+"""Turns that other processes accepted or began: they take their place here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pool.config import PoolConfig
+from pool.dispatcher import Dispatcher
+from pool.errors import AgentFailed
+from pool.live import MAKES_WAY, LiveTurn, Stop
+from pool.session import Session
+from pool.turn import TurnError
+
+if TYPE_CHECKING:
+    from pool.turns import Turns
+
+
+class Revival:
+    """Brings turns into a session that is held here."""
+
+    def __init__(
+        self, turns: Turns, dispatchers: Mapping[str, Dispatcher], config: PoolConfig
+    ) -> None:
+        self._turns = turns
+        self._dispatchers = dispatchers
+        self._config = config
+
+    def adopt(self, session: Session, turn: LiveTurn) -> None:
+        """A turn that another process accepted for us."""
+        turn.session = session
+        if self._serve(turn):
+            self._turns.add(turn)
+        else:
+            session.join(turn)
+            self._turns.watch_over(turn)
+
+    def restore(self, session: Session, turns: list[LiveTurn]) -> None:
+        """Turns that another process left behind go on, or begin anew, in their order."""
+        for turn in turns:
+            turn.session = session
+            self._turns.watch_over(turn)
+        first = session.restore(turns)
+        for turn in turns:
+            if self._serve(turn):
+                self._turns.tell_place(turn)
+        if first is not None:
+            self.begin_again(first)
+        for turn in turns:
+            if turn.record.request.on_disconnect == "cancel":
+                # whoever it was for was connected to a process that is gone
+                self._turns.stopping.stop(turn, Stop("cancelled"))
+        self._turns.after_closing(session)
+
+    def begin_again(self, turn: LiveTurn) -> None:
+        """It is the turn of one that had begun elsewhere, or is first in its session."""
+        record = turn.record
+        if turn.stop is not None:
+            return
+        if record.state == "running" and record.attempt >= self._config.max_attempts:
+            detail = f"the turn broke its process or its actor {record.attempt} times"
+            self._turns.bury(turn, detail, "its process ended")
+        elif record.attempt and (urgent := _urgent(turn)) is not None:
+            self._turns.stopping.stop(turn, MAKES_WAY[urgent.record.request.if_busy])
+        elif turn.phase == "waiting":
+            self._turns.approvals.lapse_later(turn)
+            self._turns.go_on(turn)
+        elif self._turns.closing is None:
+            self._turns.requeue(turn)
+            self._dispatchers[record.agent].ready(turn)
+
+    def _serve(self, turn: LiveTurn) -> bool:
+        dispatcher = self._dispatchers.get(turn.record.agent)
+        if dispatcher is None:
+            error = TurnError(AgentFailed.code, f"agent {turn.record.agent} is not served any more")
+            # it has no place anywhere, and needs none to end
+            turn.phase = "waiting"
+            self._turns.stopping.stop(turn, Stop("failed", error=error))
+        elif turn.phase == "queued":
+            dispatcher.place(turn.tenant)
+        return dispatcher is not None
+
+
+def _urgent(turn: LiveTurn) -> LiveTurn | None:
+    """The turn that was accepted to run at once, instead of this one."""
+    later = (other for other in turn.session.line if other.number > turn.number)
+    return next((other for other in later if other.makes_way), None)

@@ -1,0 +1,110 @@
+"""What a pool does once a second, and when it is nudged, to act as one with other processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from pool.errors import StoreUnavailable
+from pool.follow import Followers
+from pool.letters import Letters
+from pool.order import InOrder, Spawn
+from pool.replicas import Replicas
+from pool.session import Session
+from pool.sessions import Sessions
+from pool.store.base import Store
+from pool.store.sharing import Nudge
+from pool.takeover import Takeover
+
+_log = structlog.get_logger("pool.upkeep")
+
+
+class Upkeep:
+    """Looks after what others may have left for this process, and it for others."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        replicas: Replicas,
+        takeover: Takeover,
+        sessions: Sessions,
+        followers: Followers,
+        letters: Letters,
+        order: InOrder,
+        spawn: Spawn,
+        every_s: float,
+    ) -> None:
+        self._store = store
+        self._replicas = replicas
+        self._takeover = takeover
+        self._sessions = sessions
+        self._followers = followers
+        self._letters = letters
+        self._order = order
+        self._spawn = spawn
+        self._every_s = every_s
+        self._missed = False
+        self._reachable = True
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, with a look at once."""
+        if self._store.durable or self._store.shared:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="upkeep")
+
+    async def stop(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def nudged(self, nudge: Nudge) -> None:
+        """Another process says that there is something to see."""
+        if nudge.key is None:
+            for session in self._sessions.held():
+                self._do(self._read(session))
+            for session in self._sessions.watched():
+                self._followers.more(session.key)
+        elif nudge.kind == "events":
+            self._followers.more(nudge.key)
+        elif nudge.kind == "work":
+            self._do(self._takeover.offered(nudge.key))
+        else:
+            found = self._sessions.get(nudge.key)
+            if found is not None and found.held:
+                self._do(self._read(found))
+
+    async def _read(self, session: Session) -> None:
+        await self._order.done(session.key, self._letters.read(session))
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        self._spawn(self._try(work))
+
+    async def _try(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except StoreUnavailable:
+            # everything is looked at again when it can be reached
+            self._missed = True
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._replicas.refresh()
+                await self._takeover.sweep()
+                self._reachable = True
+                if self._missed:
+                    self._missed = False
+                    self.nudged(Nudge("all"))
+            except StoreUnavailable as error:
+                if self._reachable:
+                    # once for an outage
+                    self._reachable = False
+                    _log.warning("store cannot be reached", error=error.detail)
+            await asyncio.sleep(self._every_s)

@@ -1,0 +1,112 @@
+"""What goes to the store while turns run: new events, with a turn's record and state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import TypeVar
+
+import structlog
+
+from pool.errors import LeaseLost, StoreUnavailable
+from pool.events import Event
+from pool.order import Spawn
+from pool.patience import patiently
+from pool.session import Session
+from pool.store.base import Lease, StateChange, Store
+from pool.turn import Turn
+
+T = TypeVar("T")
+
+# How long an event may wait for others to be stored with it, in seconds: while nobody reads it
+# in another process, and while somebody does.
+ALONE_S = 0.25
+WATCHED_S = 0.025
+
+_log = structlog.get_logger("pool.writer")
+
+
+class Writer:
+    """Writes logs: in order, joined, and each event once. `fenced` is told of a lost lease."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        fenced: Callable[[Session, Lease], None],
+        spawn: Spawn,
+        random: Random,
+    ) -> None:
+        self._store = store
+        self._fenced = fenced
+        self._spawn = spawn
+        self._random = random
+        # sessions to be flushed when the timer of that delay rings
+        self._noted: dict[float, set[Session]] = {ALONE_S: set(), WATCHED_S: set()}
+        self._timers: dict[float, asyncio.TimerHandle] = {}
+        self._loop = asyncio.get_running_loop()
+
+    async def flush(
+        self, session: Session, record: Turn | None = None, state: StateChange | None = None
+    ) -> None:
+        """Give the store what the log has and it has not; a turn's record and checkpoint with it.
+
+        `LeaseLost`: the session's turns have been let go.
+        """
+        async with session.writing:
+            lease = session.lease
+            if lease is None:
+                raise LeaseLost(f"session {session.key.id} is no longer held here")
+            events = session.log.take_unstored()
+            try:
+                session.watched = await self._store.append(lease, events, record, state)
+            except BaseException as error:
+                give_back(session, events)
+                if isinstance(error, LeaseLost):
+                    self._fenced(session, lease)
+                raise
+        session.log.trim()
+
+    async def catch_up(self, session: Session) -> None:
+        """Give the store what it has not; if it cannot be reached, later."""
+        try:
+            if session.lease is not None and session.log.unstored:
+                await self.flush(session)
+        except LeaseLost as error:
+            _log.warning("session is held by another process", error=error.detail)
+        except StoreUnavailable:
+            # the pool's upkeep says so to operators; here it is tried again
+            self.note(session)
+
+    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call the store, and wait for it if it cannot be reached."""
+        return await (patiently(call, self._random) if self._store.suspends else call())
+
+    def note(self, session: Session) -> None:
+        """The session has something for the store, soon."""
+        delay_s = WATCHED_S if session.watched else ALONE_S
+        self._noted[delay_s].add(session)
+        if delay_s not in self._timers:
+            self._timers[delay_s] = self._loop.call_later(delay_s, self._ring, delay_s)
+
+    def close(self) -> None:
+        """Write nothing more by itself."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _ring(self, delay_s: float) -> None:
+        del self._timers[delay_s]
+        noted, self._noted[delay_s] = self._noted[delay_s], set()
+        for session in noted:
+            if session.lease is not None and session.log.unstored:
+                self._spawn(self.catch_up(session))
+
+
+def give_back(session: Session, events: Sequence[Event]) -> None:
+    """The store did not take these events of the session's log."""
+    session.log.untake(events)
+    if session.lease is None:
+        # it was let go meanwhile, with these events taken for stored
+        session.log.let_go()
