@@ -173,6 +173,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Approve or deny a pending call of a tool.",
         tag="turns",
         body=turns.ApprovalRequest,
+        headers=("Idempotency-Key",),
         answers={200: _TURN},
         problems=("not_found", "conflict", "forbidden", "store_unavailable"),
     ),

@@ -165,7 +165,7 @@ class Chat:
         reason: str,
         arguments: dict[str, Any] | None,
     ) -> ClientTurn:
-        fields = given(reason=reason or None, arguments=arguments)
+        fields = given(reason=reason or None, arguments=arguments, idempotency_key=new_key())
         frame = await self._command(
             "approve", turn_id=turn_id, call_id=call_id, decision=decision, **fields
         )

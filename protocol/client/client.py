@@ -251,7 +251,8 @@ class Client:
         arguments: dict[str, Any] | None,
     ) -> ClientTurn:
         body = given(decision=decision, reason=reason or None, arguments=arguments)
-        return await self._turn(Call("POST", f"/v1/turns/{turn_id}/approvals/{call_id}", body))
+        path = f"/v1/turns/{turn_id}/approvals/{call_id}"
+        return await self._turn(Call("POST", path, body, headers={"Idempotency-Key": new_key()}))
 
 
 def _submit(

@@ -76,6 +76,7 @@ async def decide(server: Server, request: Request) -> Answer:
         asked.decision,
         reason=asked.reason,
         arguments=asked.arguments,
+        repeat=request.idempotency_key is not None,
         principal=request.principal,
     )
     return json(200, encode.turn(turn))

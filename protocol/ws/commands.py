@@ -63,6 +63,7 @@ class Approve(Command, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     decision: Literal["approve", "deny"]
     reason: Annotated[str, Meta(max_length=4_096)] = ""
     arguments: dict[str, Any] | None = None
+    idempotency_key: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
 
 
 class Subscribe(Command, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="subscribe"):

@@ -122,6 +122,7 @@ class Handlers:
             command.decision,
             reason=command.reason,
             arguments=command.arguments,
+            repeat=command.idempotency_key is not None,
             principal=self._principal,
         )
         self._socket.write(frames.accepted_turn(command.ref, turn))

@@ -273,6 +273,12 @@ async def test_a_turn_that_needs_an_approval_is_202_until_it_is_decided() -> Non
         shown = {"decision": "approve", "arguments": {"euro": 5}}
         assert (await peer.post(place, shown)).status == 200
         await problem(await peer.post(place, {"decision": "deny"}), 409, "conflict")
+        await problem(await peer.post(place, shown), 409, "conflict")
+        # whoever lost the answer asks again, and says so
+        key = {"Idempotency-Key": "k"}
+        assert (await peer.post(place, shown, headers=key)).status == 200
+        denied = await peer.post(place, {"decision": "deny"}, headers=key)
+        await problem(denied, 409, "conflict")
         ended = await (await peer.get(f"/v1/turns/{turn['id']}?wait_s=10")).json()
         assert (ended["state"], ended["output"]) == ("completed", "paid")
 

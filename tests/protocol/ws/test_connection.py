@@ -191,8 +191,12 @@ async def test_an_approval_lets_the_turn_go_on():
             peer, talk, decision="approve", arguments={"euro": 5}
         )
         assert output == "paid"
-        again = await talk.ask("approve", turn_id=turn_id, call_id=call_id, decision="deny")
+        decision = {"turn_id": turn_id, "call_id": call_id, "decision": "approve"}
+        again = await talk.ask("approve", **{**decision, "decision": "deny"})
         assert again["error"]["code"] == "conflict"
+        assert (await talk.ask("approve", **decision))["error"]["code"] == "conflict"
+        repeated = await talk.ask("approve", **decision, idempotency_key="k")
+        assert repeated["type"] == "accepted"
 
 
 async def test_a_denial_lets_the_turn_go_on_without():
