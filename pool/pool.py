@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Callable, Iterable
 from random import Random
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self
 from uuid import uuid4
 
 import structlog
 
 from pool import scope
-from pool.assembly import add_dispatchers
+from pool.asking import Asking
 from pool.blame import Blame
-from pool.clock import clock_of
 from pool.config import PoolConfig
-from pool.decisions import Decisions
 from pool.dispatcher import Dispatcher
 from pool.drain import drain, give_up, hand_over
 from pool.errors import Conflict, InvalidRequest, StoreUnavailable
-from pool.events import Event
-from pool.follow import Followers
-from pool.ids import Ids, session_of_key
-from pool.intake import Entry, Intake
-from pool.letters import Letters
-from pool.observer import Notice, Observer, Observers, TurnEndedNotice
-from pool.order import InOrder
-from pool.outcome import raise_for
-from pool.replicas import Replicas
-from pool.sessions import Sessions
+from pool.ids import Ids
+from pool.observer import Observer, Observers
 from pool.specs import specs_of
 from pool.stats import PoolStats, agent_stats
-from pool.store.base import SessionKey, Store
+from pool.store.base import Store
 from pool.store.memory import MemoryStore
-from pool.takeover import Takeover
 from pool.telemetry.watchdog import Watchdog
-from pool.turn import ANYONE, Principal, Turn, TurnOptions, TurnRequest, request_of
-from pool.turns import Turns
-from pool.upkeep import Upkeep
-from pool.watch import Watch
-from pool.webhooks import Deliveries, Webhooks
+from pool.webhooks import Webhooks
+from pool.wiring import Parts, wire
 
 _log = structlog.get_logger("pool.pool")
 
@@ -54,22 +39,11 @@ class _NotOpen:
         raise Conflict("this pool is not open; use it within `async with`, or await open() first")
 
 
-class _Ended:
-    """Tells of the end of turns."""
-
-    def __init__(self, ended: Callable[[Turn], None]) -> None:
-        self._ended = ended
-
-    def notice(self, notice: Notice) -> None:
-        if isinstance(notice, TurnEndedNotice):
-            self._ended(notice.turn)
-
-
 # The store keeps house in small steps: so many for each tick of the pool.
 _STORE_TICKS = 10
 
 
-class AgentPool(Watch):
+class AgentPool(Asking):
     """A supervised pool of agent actors.
 
         async with AgentPool(agent) as pool:
@@ -101,9 +75,7 @@ class AgentPool(Watch):
         self.store: Store = store if store is not None else MemoryStore()
         self._owns_store = store is None
         self._webhooks = webhooks
-        self._deliveries: Deliveries | None = None
-        watching = () if webhooks is None else (_Ended(self._turn_ended),)
-        self._observers = Observers((*observers, *watching))
+        self._observers = Observers(observers)
         self._random = Random(seed)
         self._wall = wall
         self._ids = Ids()
@@ -115,11 +87,8 @@ class AgentPool(Watch):
         self._ending: asyncio.Task[None] | None = None
         not_open: Any = _NotOpen()
         self._loop = self._sessions = self._turns = not_open
-        self._intake: Intake = not_open
-        self._decisions = self._followers = self._order = not_open
-        self._replicas: Replicas = not_open
-        self._takeover: Takeover = not_open
-        self._upkeep: Upkeep = not_open
+        self._intake = self._decisions = self._followers = not_open
+        self._parts: Parts = not_open
         self._tracking: scope.Tracking
 
     def __repr__(self) -> str:
@@ -135,87 +104,35 @@ class AgentPool(Watch):
         self._opened = True
         self._loop = loop = asyncio.get_running_loop()
         await self.store.open()
-        wall = self._wall
-        self._sessions = Sessions(lambda session: self._followers.check_soon(session))
-        self._turns = Turns(
-            config=self.config,
-            store=self.store,
-            sessions=self._sessions,
-            dispatchers=self._dispatchers,
-            observers=self._observers,
-            clock=clock_of(loop),
-            wall=wall,
-            random=self._random,
-        )
-        add_dispatchers(
-            self._dispatchers,
-            self.specs,
-            self._turns,
-            config=self.config,
-            observers=self._observers,
-            random=self._random,
-        )
-        spawn = self._turns.errands.spawn
-        order = self._order = InOrder(spawn)
-        letters = Letters(self.store, self._turns)
-        self._decisions = Decisions(self.store, self._turns, letters, order)
-        self._turns.approvals.lapsed = self._decisions.lapsed
-        self._followers = Followers(self.name, self.store, session=self._sessions.get, spawn=spawn)
-        self._replicas = Replicas(self.name, self.store, self.stats)
-        self._takeover = Takeover(
+        parts = self._parts = wire(
             name=self.name,
             config=self.config,
             store=self.store,
-            sessions=self._sessions,
-            turns=self._turns,
-            dispatchers=self._dispatchers,
-            order=order,
-            letters=letters,
-        )
-        self._intake = Intake(
-            name=self.name,
-            config=self.config,
-            store=self.store,
-            sessions=self._sessions,
-            turns=self._turns,
+            specs=self.specs,
             dispatchers=self._dispatchers,
             default_agent=self.default_agent,
             ids=self._ids,
             observers=self._observers,
-            wall=wall,
-            order=order,
-            letters=letters,
-            replicas=self._replicas,
             webhooks=self._webhooks,
+            random=self._random,
+            wall=self._wall,
+            stats=self.stats,
         )
-        self._upkeep = Upkeep(
-            self.store,
-            replicas=self._replicas,
-            takeover=self._takeover,
-            sessions=self._sessions,
-            followers=self._followers,
-            letters=letters,
-            order=order,
-            spawn=spawn,
-            every_s=self.config.tick_s,
-        )
-        await self.store.join(self.name, self._upkeep.nudged)
+        self._sessions = parts.sessions
+        self._turns = parts.turns
+        self._decisions = parts.decisions
+        self._followers = parts.followers
+        self._intake = parts.intake
+        await self.store.join(self.name, self._parts.upkeep.nudged)
         self._tracking = scope.track(loop)
         if self.config.watchdog_s:
             blame = Blame(self._turns.live, self._observers, loop)
             self._watchdog = Watchdog(self.config.watchdog_s, blame)
             self._watchdog.start(loop)
         self._tick()
-        self._upkeep.start()
-        if self._webhooks is not None:
-            self._deliveries = Deliveries(
-                self._webhooks,
-                store=self.store,
-                config=self.config,
-                observers=self._observers,
-                random=self._random,
-            )
-            self._deliveries.start()
+        self._parts.upkeep.start()
+        if parts.deliveries is not None:
+            parts.deliveries.start()
 
     async def close(self, *, deadline_s: float | None = None) -> None:
         """Drain (by default for `close_deadline_s`), end the actors, let go of everything."""
@@ -231,13 +148,13 @@ class AgentPool(Watch):
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
-        await self._upkeep.stop()
+        await self._parts.upkeep.stop()
         self._turns.close()
         grace_s = self.config.cancel_grace_s
         await asyncio.gather(*(d.supervisor.close(grace_s) for d in self._dispatchers.values()))
         await give_up(self._turns)
-        if self._deliveries is not None:
-            await self._deliveries.close(grace_s=grace_s)
+        if self._parts.deliveries is not None:
+            await self._parts.deliveries.close(grace_s=grace_s)
         if self._watchdog is not None:
             self._watchdog.stop()
         await self._leave_store()
@@ -247,10 +164,6 @@ class AgentPool(Watch):
         if self._tick_timer is not None:
             self._tick_timer.cancel()
             self._tick_timer = None
-
-    def _turn_ended(self, turn: Turn) -> None:
-        if self._deliveries is not None:
-            self._deliveries.ended(turn)
 
     async def _leave_store(self) -> None:
         try:
@@ -283,13 +196,13 @@ class AgentPool(Watch):
 
         Returns within `deadline_s` plus `cancel_grace_s`. May be called again, with less time.
         """
-        self._intake.closed = self._takeover.closed = True
+        self._intake.closed = self._parts.takeover.closed = True
         grace_s = self.config.cancel_grace_s
-        await self._order.settled(grace_s)
+        await self._parts.order.settled(grace_s)
         if not self.store.durable:
             await drain(self._turns, deadline_s=deadline_s, grace_s=grace_s)
             return
-        others = self._replicas.serving
+        others = self._parts.replicas.serving
         await hand_over(self._turns, deadline_s=deadline_s, grace_s=grace_s, others=others)
 
     def _tick(self) -> None:
@@ -300,123 +213,6 @@ class AgentPool(Watch):
             now = self._turns.clock()
             for dispatcher in self._dispatchers.values():
                 dispatcher.tick(now)
-
-    # --- asking
-
-    async def ask(
-        self,
-        input: str,  # noqa: A002 - the word of the protocol
-        *,
-        session: str | None = None,
-        idempotency_key: str | None = None,
-        principal: Principal = ANYONE,
-        request_id: str = "",
-        **options: Unpack[TurnOptions],
-    ) -> Turn:
-        """Ask an agent and wait for its answer (`turn.output`), or for the turn to pause.
-
-        Raises what the turn ended with: `AgentFailed`, `DeadLetter`, `DeadlineExceeded`; and what
-        refused it: `Refused` and its kin. Cancelling the call cancels the turn, unless
-        `on_disconnect` is `"continue"`. Called by an agent in its turn, the turn asked for is part
-        of it: it shares the permit, the principal and the deadline.
-        """
-        entry = await self._intake.enter(
-            request_of(input, options, on_disconnect="cancel"),
-            self._session_key(session, idempotency_key, principal),
-            idempotency_key=idempotency_key,
-            principal=principal,
-            request_id=request_id,
-            nested=True,
-        )
-        live = entry.live
-        if live is None and (entry.turn.ended or not self.store.durable):
-            turn = entry.turn
-        else:
-            try:
-                if live is not None:
-                    await self._ended(live)
-                if live is not None and live.moved:
-                    self._check_moved(live)
-                if live is None or live.moved:
-                    turn = await self._outcome(entry.turn.id, principal=_owner(entry.turn))
-                else:
-                    turn = live.snapshot()
-            except asyncio.CancelledError:
-                self._left(entry)
-                raise
-        raise_for(turn)
-        return turn
-
-    async def submit(
-        self,
-        input: str,  # noqa: A002
-        *,
-        session: str | None = None,
-        idempotency_key: str | None = None,
-        principal: Principal = ANYONE,
-        request_id: str = "",
-        **options: Unpack[TurnOptions],
-    ) -> Turn:
-        """Have a turn accepted and return at once; see `wait`, `events`, `cancel`."""
-        turn, _ = await self.accept(
-            request_of(input, options, on_disconnect="continue"),
-            session=session,
-            idempotency_key=idempotency_key,
-            principal=principal,
-            request_id=request_id,
-        )
-        return turn
-
-    async def stream(
-        self,
-        input: str,  # noqa: A002
-        *,
-        session: str | None = None,
-        idempotency_key: str | None = None,
-        principal: Principal = ANYONE,
-        request_id: str = "",
-        **options: Unpack[TurnOptions],
-    ) -> AsyncGenerator[Event, None]:
-        """Ask an agent and watch: the turn's events to its terminal one.
-
-        Leaving the loop early cancels the turn, unless `on_disconnect` is `"continue"`.
-        """
-        entry = await self._intake.enter(
-            request_of(input, options, on_disconnect="cancel"),
-            self._session_key(session, idempotency_key, principal),
-            idempotency_key=idempotency_key,
-            principal=principal,
-            request_id=request_id,
-            nested=True,
-        )
-        try:
-            async with aclosing(self.events(entry.turn.id, principal=_owner(entry.turn))) as events:
-                async for event in events:
-                    yield event
-        finally:
-            self._left(entry)
-
-    async def accept(
-        self,
-        request: TurnRequest,
-        *,
-        session: str | None = None,
-        idempotency_key: str | None = None,
-        principal: Principal = ANYONE,
-        request_id: str = "",
-    ) -> tuple[Turn, bool]:
-        """Have a validated request accepted; the turn, and whether it is new (not an earlier one
-        with the same idempotency key).
-        """
-        entry = await self._intake.enter(
-            request,
-            self._session_key(session, idempotency_key, principal),
-            idempotency_key=idempotency_key,
-            principal=principal,
-            request_id=request_id,
-        )
-        turn = entry.turn if entry.live is None else entry.live.snapshot()
-        return turn, entry.new
 
     # --- the pool itself
 
@@ -429,7 +225,7 @@ class AgentPool(Watch):
             agents=tuple(agent_stats(d, now) for d in self._dispatchers.values()),
             turns=len(self._turns.live),
             sessions=len(self._sessions),
-            replicas=self._replicas.others,
+            replicas=self._parts.replicas.others,
         )
 
     async def resize(
@@ -461,23 +257,3 @@ class AgentPool(Watch):
         for name, dispatcher in self._dispatchers.items():
             checks[f"agent:{name}"] = dispatcher.ailment
         return checks
-
-    def _session_key(
-        self, session: str | None, idempotency_key: str | None, principal: Principal
-    ) -> SessionKey:
-        if session is not None:
-            return self._key(session, principal)
-        tenant = principal.tenant
-        if idempotency_key is not None:
-            # the same key finds the same session, and in it the same turn
-            return SessionKey(tenant, session_of_key(tenant, idempotency_key))
-        return SessionKey(tenant, self._ids.session())
-
-    def _left(self, entry: Entry) -> None:
-        """Who asked no longer waits."""
-        if entry.new and entry.turn.request.on_disconnect == "cancel":
-            self._intake.withdraw(entry)
-
-
-def _owner(turn: Turn) -> Principal:
-    return Principal(turn.tenant, turn.user)

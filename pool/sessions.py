@@ -13,9 +13,9 @@ from pool.store.base import Accepted, Lease, SessionKey
 class Sessions:
     """Finds a session, makes one when it is needed, forgets it when nobody needs it."""
 
-    def __init__(self, unattended: Callable[[Session], None]) -> None:
+    def __init__(self) -> None:
         # told of a session that has readers here, and nothing else
-        self._unattended = unattended
+        self.unattended: Callable[[Session], None] = _left_alone
         self._sessions: dict[SessionKey, Session] = {}
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class Sessions:
         if session.idle and self._sessions.get(session.key) is session:
             del self._sessions[session.key]
         if session.readers or session.watching:
-            self._unattended(session)
+            self.unattended(session)
 
     def held(self) -> list[Session]:
         """Those whose lease is here."""
@@ -66,3 +66,7 @@ class Sessions:
     def watched(self) -> list[Session]:
         """Those of which the store tells us what others write."""
         return [session for session in self._sessions.values() if session.watching]
+
+
+def _left_alone(session: Session) -> None:
+    """Nobody wants to know."""

@@ -40,6 +40,7 @@ from pool.stopping import Stopping
 from pool.store.base import AgentState, Lease, StateChange, Store
 from pool.text import writable
 from pool.turn import TurnError
+from pool.webhooks import Deliveries
 from pool.writer import Writer
 
 _log = structlog.get_logger("pool.turns")
@@ -56,6 +57,7 @@ class Turns:
         sessions: Sessions,
         dispatchers: Mapping[str, Dispatcher],
         observers: Observers,
+        deliveries: Deliveries | None,
         clock: Callable[[], float],
         wall: Callable[[], float],
         random: Random,
@@ -73,6 +75,7 @@ class Turns:
         self._sessions = sessions
         self._dispatchers = dispatchers
         self._observers = observers
+        self._deliveries = deliveries
         self.errands = Errands(clock)
         self.emptying = Emptying(self.live)
         self.approvals = Approvals(self)
@@ -344,6 +347,8 @@ class Turns:
         turn.session.log.show()
         turn.session.log.trim()
         self.leave(turn)
+        if self._deliveries is not None:
+            self._deliveries.ended(record)
         if self._observers:
             first = turn.first_text_at
             self._observers.notice(

@@ -51,6 +51,7 @@ class Upkeep:
         self._missed = False
         self._reachable = True
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def start(self) -> None:
         """Begin, with a look at once."""
@@ -58,7 +59,8 @@ class Upkeep:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="upkeep")
 
     async def stop(self) -> None:
-        """End."""
+        """End; nudges that still come are passed over."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -66,6 +68,8 @@ class Upkeep:
 
     def nudged(self, nudge: Nudge) -> None:
         """Another process says that there is something to see."""
+        if self._closed:
+            return
         if nudge.key is None:
             for session in self._sessions.held():
                 self._do(self._read(session))

@@ -292,7 +292,7 @@ async def test_decide_cancelled_at_every_await(store: str):
 
         async def check() -> None:
             # what was on its way into the store gets there
-            await pool._order.settled(10)
+            await pool._parts.order.settled(10)
             for live in list(pool._turns.live.values()):
                 turn = await pool.wait(live.id, until_paused=True)
                 if turn.state == "waiting":

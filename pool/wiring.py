@@ -1,0 +1,137 @@
+"""Makes the parts of an open pool, and ties them together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from random import Random
+
+from msgspec import Struct
+
+from pool.assembly import add_dispatchers
+from pool.clock import clock_of
+from pool.config import AgentSpec, PoolConfig
+from pool.decisions import Decisions
+from pool.dispatcher import Dispatcher
+from pool.follow import Followers
+from pool.ids import Ids
+from pool.intake import Intake
+from pool.letters import Letters
+from pool.observer import Observers
+from pool.order import InOrder
+from pool.replicas import Replicas
+from pool.sessions import Sessions
+from pool.stats import PoolStats
+from pool.store.base import Store
+from pool.takeover import Takeover
+from pool.turns import Turns
+from pool.upkeep import Upkeep
+from pool.webhooks import Deliveries, Webhooks
+
+
+class Parts(Struct, frozen=True):
+    """What an open pool is made of."""
+
+    sessions: Sessions
+    turns: Turns
+    order: InOrder
+    decisions: Decisions
+    followers: Followers
+    replicas: Replicas
+    takeover: Takeover
+    intake: Intake
+    upkeep: Upkeep
+    deliveries: Deliveries | None
+
+
+def wire(
+    *,
+    name: str,
+    config: PoolConfig,
+    store: Store,
+    specs: Mapping[str, AgentSpec],
+    dispatchers: dict[str, Dispatcher],
+    default_agent: str,
+    ids: Ids,
+    observers: Observers,
+    webhooks: Webhooks | None,
+    random: Random,
+    wall: Callable[[], float],
+    stats: Callable[[], PoolStats],
+) -> Parts:
+    """All parts of the pool `name`, on the running loop; `dispatchers` is filled."""
+    sessions = Sessions()
+    deliveries = None
+    if webhooks is not None:
+        deliveries = Deliveries(
+            webhooks, store=store, config=config, observers=observers, random=random
+        )
+    turns = Turns(
+        config=config,
+        store=store,
+        sessions=sessions,
+        dispatchers=dispatchers,
+        observers=observers,
+        deliveries=deliveries,
+        clock=clock_of(asyncio.get_running_loop()),
+        wall=wall,
+        random=random,
+    )
+    add_dispatchers(dispatchers, specs, turns, config=config, observers=observers, random=random)
+    spawn = turns.errands.spawn
+    order = InOrder(spawn)
+    letters = Letters(store, turns)
+    decisions = Decisions(store, turns, letters, order)
+    turns.approvals.lapsed = decisions.lapsed
+    followers = Followers(name, store, session=sessions.get, spawn=spawn)
+    sessions.unattended = followers.check_soon
+    replicas = Replicas(name, store, stats)
+    takeover = Takeover(
+        name=name,
+        config=config,
+        store=store,
+        sessions=sessions,
+        turns=turns,
+        dispatchers=dispatchers,
+        order=order,
+        letters=letters,
+    )
+    intake = Intake(
+        name=name,
+        config=config,
+        store=store,
+        sessions=sessions,
+        turns=turns,
+        dispatchers=dispatchers,
+        default_agent=default_agent,
+        ids=ids,
+        observers=observers,
+        wall=wall,
+        order=order,
+        letters=letters,
+        replicas=replicas,
+        webhooks=webhooks,
+    )
+    upkeep = Upkeep(
+        store,
+        replicas=replicas,
+        takeover=takeover,
+        sessions=sessions,
+        followers=followers,
+        letters=letters,
+        order=order,
+        spawn=spawn,
+        every_s=config.tick_s,
+    )
+    return Parts(
+        sessions=sessions,
+        turns=turns,
+        order=order,
+        decisions=decisions,
+        followers=followers,
+        replicas=replicas,
+        takeover=takeover,
+        intake=intake,
+        upkeep=upkeep,
+        deliveries=deliveries,
+    )
