@@ -26,7 +26,7 @@ from pool.errors import (
 from pool.ids import Ids
 from pool.letters import Letters
 from pool.live import MAKES_WAY, LiveTurn, Stop
-from pool.observer import Observers, TurnRefusedNotice
+from pool.observer import Observers, TurnMovedNotice, TurnRefusedNotice
 from pool.order import InOrder
 from pool.replicas import Replicas
 from pool.sessions import Sessions
@@ -183,6 +183,8 @@ class Intake:
             key=idempotency_key,
             reject_busy=record.request.if_busy == "reject",
         )
+        if accepted.new and self._observers:
+            self._observers.notice(TurnMovedNotice(record.agent, record.id, "given_away"))
         return Entry(accepted.turn, accepted.new, self._turns.live.get(accepted.turn.id))
 
     async def _take(

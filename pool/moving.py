@@ -8,6 +8,7 @@ import structlog
 
 from pool.errors import LeaseLost, StoreUnavailable
 from pool.live import MOVED, LiveTurn
+from pool.observer import Move
 from pool.session import Session
 from pool.store.base import Lease, Store
 
@@ -28,13 +29,10 @@ class Moving:
         """The store says that the lease is not ours any more."""
         # one that was claimed meanwhile is another
         if session.lease is lease:
-            self.let_go(session)
+            self._let_go(session, "fenced")
 
-    def let_go(self, session: Session) -> None:
-        """The session is not this process's any more: its turns go on, or begin anew, elsewhere.
-
-        An agent that still runs in it is cancelled.
-        """
+    def _let_go(self, session: Session, how: Move) -> None:
+        # Its turns go on, or begin anew, elsewhere. An agent that still runs in it is cancelled.
         session.lease = None
         session.letter = ""
         session.log.let_go()
@@ -43,6 +41,7 @@ class Moving:
         # those in line first, so that none of them starts when the current one leaves
         for turn in sorted(turns, key=lambda turn: turn is session.current):
             turn.moved = True
+            self._turns.tell_moved(turn, how)
             if turn.phase == "running":
                 self._turns.forget(turn)
                 self._turns.stopping.move(turn, MOVED)
@@ -84,7 +83,7 @@ class Moving:
         try:
             await self._turns.writer.flush(session, None if current is None else current.record)
             if session.lease is lease:
-                self.let_go(session)
+                self._let_go(session, "handed_back")
                 await self._store.release(lease)
         except LeaseLost as error:
             _log.info("session was claimed before it was given back", error=error.detail)

@@ -7,7 +7,7 @@ reported once and harms no turn.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 from msgspec import Struct
@@ -15,6 +15,9 @@ from msgspec import Struct
 from pool.turn import Turn
 
 _log = structlog.get_logger("pool.observer")
+
+
+Move = Literal["given_away", "handed_back", "fenced", "adopted", "taken_over"]
 
 
 class Notice(Struct, frozen=True, gc=False):
@@ -46,6 +49,16 @@ class TurnEndedNotice(Notice, frozen=True):
     turn: Turn
     request_id: str
     first_token_s: float | None
+
+
+class TurnMovedNotice(Notice, frozen=True, gc=False):
+    """A turn changed the process that runs it. `how`, seen from here: it was `given_away` to one
+    with room, `handed_back` at a shutdown, lost (`fenced`) because another claimed its session; or
+    it came: `adopted` because its session is here, `taken_over` because nobody ran it.
+    """
+
+    turn_id: str
+    how: Move
 
 
 class ActorStartedNotice(Notice, frozen=True, gc=False):

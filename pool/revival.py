@@ -29,6 +29,7 @@ class Revival:
     def adopt(self, session: Session, turn: LiveTurn) -> None:
         """A turn that another process accepted for us."""
         turn.session = session
+        self._turns.tell_moved(turn, "adopted")
         if self._serve(turn):
             self._turns.add(turn)
         else:
@@ -39,6 +40,7 @@ class Revival:
         """Turns that another process left behind go on, or begin anew, in their order."""
         for turn in turns:
             turn.session = session
+            self._turns.tell_moved(turn, "taken_over")
             self._turns.watch_over(turn)
         first = session.restore(turns)
         for turn in turns:

@@ -31,7 +31,7 @@ from pool.events import (
 )
 from pool.live import MAKES_WAY, LiveTurn, Stop
 from pool.moving import Moving
-from pool.observer import Observers, TurnEndedNotice, TurnStartedNotice
+from pool.observer import Move, Observers, TurnEndedNotice, TurnMovedNotice, TurnStartedNotice
 from pool.outcome import recorded
 from pool.revival import Revival
 from pool.session import Session
@@ -397,6 +397,11 @@ class Turns:
         turn.session.log.add(event, turn.record.id, turn.record.session_id)
         if self._durable:
             self.writer.note(turn.session)
+
+    def tell_moved(self, turn: LiveTurn, how: Move) -> None:
+        """Tell observers that it changes the process that runs it."""
+        if self._observers:
+            self._observers.notice(TurnMovedNotice(turn.record.agent, turn.record.id, how))
 
     def close(self) -> None:
         """Expire and write nothing more."""

@@ -98,14 +98,18 @@ class Upkeep:
             self._missed = True
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        last = loop.time()
         while True:
             try:
                 await self._replicas.refresh()
                 await self._takeover.sweep()
                 self._reachable = True
-                if self._missed:
+                # after a silence longer than the leases others may hold what was held here
+                if self._missed or loop.time() - last > self._store.lease_s:
                     self._missed = False
                     self.nudged(Nudge("all"))
+                last = loop.time()
             except StoreUnavailable as error:
                 if self._reachable:
                     # once for an outage

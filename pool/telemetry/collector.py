@@ -70,6 +70,18 @@ class PoolCollector(Collector):
             "reason",
             lambda tally: tally.refusals,
         )
+        yield self._by(
+            "actorpool_turns_moved",
+            "Turns that changed the process that runs them, by how.",
+            "how",
+            lambda tally: tally.moved,
+        )
+        yield self._by(
+            "actorpool_webhooks",
+            "Tries to deliver a webhook, by outcome.",
+            "outcome",
+            lambda tally: tally.webhooks,
+        )
 
     def _actors(self) -> Iterator[Metric]:
         yield self._count(

@@ -57,6 +57,11 @@ def gauges(stats: PoolStats) -> Iterator[Metric]:
         for agent in stats.agents:
             family.add_metric((agent.name,), read(agent))
         yield family
+    yield GaugeMetricFamily(
+        "actorpool_replicas",
+        "Processes that share the store, this one included.",
+        value=1 + len(stats.replicas),
+    )
     yield GaugeMetricFamily("actorpool_sessions", "Sessions in use.", value=stats.sessions)
     yield GaugeMetricFamily(
         "actorpool_turns_unfinished", "Turns that have not ended.", value=stats.turns

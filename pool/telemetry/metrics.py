@@ -24,11 +24,13 @@ from pool.observer import (
     ScaledNotice,
     TasksLeakedNotice,
     TurnEndedNotice,
+    TurnMovedNotice,
     TurnRefusedNotice,
 )
 from pool.stats import PoolStats
 from pool.telemetry.collector import PoolCollector
 from pool.telemetry.tally import LAG_BOUNDS, AgentTally, Distribution
+from pool.webhooks import WebhookNotice
 
 LAG_INTERVAL_S: Final = 0.5
 
@@ -56,6 +58,8 @@ class Metrics:
             LimitChangedNotice: _count_limit_move,
             TasksLeakedNotice: _count_leak,
             LoopBlockedNotice: _count_blocked,
+            TurnMovedNotice: _count_move,
+            WebhookNotice: _count_webhook,
         }
         self.registry.register(self._collector)
         ProcessCollector(registry=self.registry)
@@ -138,6 +142,14 @@ def _count_leak(tally: AgentTally, notice: TasksLeakedNotice) -> None:
 
 def _count_blocked(tally: AgentTally, notice: LoopBlockedNotice) -> None:
     tally.blocked += 1
+
+
+def _count_move(tally: AgentTally, notice: TurnMovedNotice) -> None:
+    tally.moved[notice.how] += 1
+
+
+def _count_webhook(tally: AgentTally, notice: WebhookNotice) -> None:
+    tally.webhooks[notice.outcome] += 1
 
 
 def _direction(before: int, after: int) -> str:

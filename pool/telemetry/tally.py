@@ -54,6 +54,7 @@ class AgentTally:
         "input_tokens",
         "leaked",
         "limit_moves",
+        "moved",
         "output_tokens",
         "queued",
         "refusals",
@@ -62,6 +63,7 @@ class AgentTally:
         "stops",
         "turns",
         "turns_s",
+        "webhooks",
     )
 
     def __init__(self) -> None:
@@ -82,4 +84,8 @@ class AgentTally:
         self.scale_moves: Counter[str] = Counter()
         self.limit_moves: Counter[str] = Counter()
         self.leaked = 0
+        # by how it changed its process
+        self.moved: Counter[str] = Counter()
+        # by outcome of the try
+        self.webhooks: Counter[str] = Counter()
         self.blocked = 0

@@ -18,14 +18,15 @@ from pool.observer import (
     ScaledNotice,
     TasksLeakedNotice,
     TurnEndedNotice,
+    TurnMovedNotice,
     TurnRefusedNotice,
     TurnStartedNotice,
 )
 from pool.webhooks import WebhookNotice
 from tests.support.agents import Crashing, Held, Leaking, Notices, pooled, ticks
 
-# sent by the watchdog, in real time: tests/pool/test_blocked_loop.py; tests/pool/test_webhooks.py
-ELSEWHERE = {LoopBlockedNotice, WebhookNotice}
+# sent in tests/pool/test_blocked_loop.py, test_replicas.py and test_webhooks.py
+ELSEWHERE = {LoopBlockedNotice, TurnMovedNotice, WebhookNotice}
 
 
 class Failing:

@@ -1,4 +1,4 @@
-"""Several pools on one store act as one: whatever is asked of one is done, wherever the turn runs."""
+"""Several pools on one store act as one: what is asked of one is done, wherever the turn runs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ from pool import AgentPool, AgentSpec, PoolConfig
 from pool.agent import Context, Decision, ToolCall, TurnEnd, TurnInput
 from pool.errors import Conflict, DeadLetter, Draining, SessionBusy
 from pool.events import Event, HistoryLost, TurnStarted
+from pool.observer import Notice, TurnMovedNotice
 from pool.store.base import SessionKey
 from pool.store.memory import MemoryStore
 from pool.turn import Principal
-from tests.support.agents import Crashing, Held, Scripted, Talking, collected, said, ticks, wall
+from tests.support.agents import (
+    Crashing,
+    Held,
+    Scripted,
+    Talking,
+    collected,
+    pooled,
+    said,
+    ticks,
+    wall,
+)
 from tests.support.stores import View
 
 LEASE_S = 10.0
@@ -198,8 +209,9 @@ async def test_a_turn_is_read_live_at_another_replica() -> None:
 
 
 async def _read(pool: AgentPool, turn_id: str, seen: list[Event]) -> None:
+    # one by one: others look at what was seen so far
     async for event in pool.events(turn_id):
-        seen.append(event)
+        seen.append(event)  # noqa: PERF401
 
 
 async def test_a_session_is_watched_wherever_its_turns_run() -> None:
@@ -448,3 +460,42 @@ async def test_a_crash_of_an_actor_counts_with_crashes_of_processes() -> None:
     async with cluster(agent, Talking()) as on:
         turn = await on.pools[0].ask("one", session="s1")
         assert (turn.output, turn.attempt) == ("run 2", 2)
+
+
+async def test_observers_are_told_how_turns_move() -> None:
+    """Given away, adopted, taken over, lost to another, handed back: each turn, by name."""
+    seen: dict[str, list[str]] = {}
+
+    class Told:
+        def __init__(self, name: str) -> None:
+            self._told = seen.setdefault(name, [])
+
+        def notice(self, notice: Notice) -> None:
+            if isinstance(notice, TurnMovedNotice):
+                self._told.append(notice.how)
+
+    store = MemoryStore(clock=wall, lease_ttl_s=LEASE_S)
+    agent, other = Held(), Held()
+    view = View(store)
+    spec = AgentSpec(agent=agent, max=1)
+    async with (
+        pooled({"a": spec}, store=view, name="a", observers=[Told("a")], close_deadline_s=1) as a,
+        pooled({"a": other}, store=View(store), name="b", observers=[Told("b")]) as b,
+    ):
+        await asyncio.sleep(2)
+        await a.submit("one", session="s1")
+        await agent.until_started(1)
+        await b.submit("two", session="s1")
+        await a.submit("three", session="s2")
+        await asyncio.sleep(1)
+        assert seen == {"a": ["adopted", "given_away"], "b": ["taken_over"]}
+        view.hold()
+        await asyncio.sleep(LEASE_S + 2)
+        view.go_on()
+        await asyncio.sleep(1)
+        assert seen["a"][2:] == ["fenced", "fenced"]
+        await other.let_all()
+        await asyncio.sleep(1)
+        await a.submit("four", session="s3")
+        await a.drain(deadline_s=0.5)
+        assert seen["a"][4:] == ["handed_back"]

@@ -13,12 +13,14 @@ from pool.observer import (
     ScaledNotice,
     TasksLeakedNotice,
     TurnEndedNotice,
+    TurnMovedNotice,
     TurnRefusedNotice,
     TurnStartedNotice,
 )
 from pool.stats import ActorStats, AgentStats, LimitStats, PoolStats, RateStats
 from pool.telemetry.metrics import LAG_INTERVAL_S, Metrics
 from pool.turn import State, Turn, TurnRequest, Usage
+from pool.webhooks import WebhookNotice
 
 SECRET = "canary-8d1f"
 
@@ -120,6 +122,8 @@ def test_counts_what_happens_to_actors_limits_and_tasks() -> None:
         LimitChangedNotice("a", "a", 8, 7),
         TasksLeakedNotice("a", "t1", 5),
         LoopBlockedNotice("a", "t1", 1.2, "m:f:1"),
+        TurnMovedNotice("a", "t1", "taken_over"),
+        WebhookNotice("a", "t1", "put_off"),
     ):
         metrics.notice(notice)
     found = samples(metrics)
@@ -131,6 +135,8 @@ def test_counts_what_happens_to_actors_limits_and_tasks() -> None:
     assert found["actorpool_limit_changes_total", "a", "down"] == 1
     assert found["actorpool_leaked_tasks_total", "a"] == 5
     assert found["actorpool_loop_blocked_total", "a"] == 1
+    assert found["actorpool_turns_moved_total", "a", "taken_over"] == 1
+    assert found["actorpool_webhooks_total", "a", "put_off"] == 1
 
 
 def test_an_agent_that_is_not_configured_makes_no_series() -> None:
@@ -160,6 +166,7 @@ def test_gauges_are_read_at_the_scrape() -> None:
     assert found["actorpool_agent_degraded", "a"] == 1
     assert found["actorpool_turns_unfinished",] == 7
     assert found["actorpool_sessions",] == 9
+    assert found["actorpool_replicas",] == 1
 
 
 def test_two_pools_never_meet() -> None:
