@@ -17,7 +17,10 @@ from msgspec import Meta, Struct, field
 
 from pool.config import PoolConfig
 from pool.errors import ConfigError
+from pool.store.memory_limits import MemoryLimits
+from pool.store.urls import check_url, without_password
 from protocol.config import ServerConfig
+from protocol.webhook.config import WebhookConfig
 from protocol.ws.config import WsConfig
 
 Count = Annotated[int, Meta(ge=1)]
@@ -73,10 +76,32 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
             raise ConfigError("instructions", "...", "they are for a model: name one (--model)")
 
 
-class StoreSettings(Struct, frozen=True, kw_only=True):
-    """Where sessions and turns live."""
+class StoreSettings(MemoryLimits, frozen=True, kw_only=True):
+    """Where sessions and turns live (see `pool.store.urls`; None: a file in the user's state
+    directory), how much is kept of them, and for how long.
 
-    kind: Literal["memory"] = "memory"
+    `lease_s`: how long, in seconds, the sessions of a process that died are nobody else's.
+    """
+
+    url: str | None = None
+    lease_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.lease_s) and self.lease_s > 0):
+            raise ConfigError("lease_s", self.lease_s, "write a number of seconds above 0")
+        try:
+            if self.url is not None:
+                check_url(self.url)
+            _ = self.limits
+        except ConfigError as mistake:
+            option = mistake.option.rpartition(".")[2]
+            raise ConfigError(option, mistake.value, mistake.remedy) from None
+
+    @property
+    def limits(self) -> MemoryLimits:
+        """What is kept, and for how long; only a memory store heeds all of it."""
+        names = [option.name for option in msgspec.structs.fields(MemoryLimits)]
+        return MemoryLimits(**{name: getattr(self, name) for name in names})
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):
@@ -94,6 +119,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     pool: PoolConfig = field(default_factory=PoolConfig)
     agents: Mapping[str, AgentSettings] = {}
     store: StoreSettings = field(default_factory=StoreSettings)
+    webhooks: WebhookConfig = field(default_factory=WebhookConfig)
     log: LogSettings = field(default_factory=LogSettings)
 
 
@@ -103,11 +129,14 @@ SECTIONS: Final[Mapping[str, type[Struct]]] = {
     "pool": PoolConfig,
     "agents": AgentSettings,
     "store": StoreSettings,
+    "webhooks": WebhookConfig,
     "log": LogSettings,
 }
 
 # The name that stands for every agent.
 EVERY: Final = "*"
+# What a message has instead of a value that may be a secret.
+HIDDEN: Final = "..."
 
 
 class Option(NamedTuple):
@@ -121,6 +150,13 @@ class Option(NamedTuple):
     value: object
     name: str
     from_text: bool = False
+
+    @property
+    def shown(self) -> object:
+        """The value as a message may quote it: without secrets and passwords."""
+        if self.path[0] == "webhooks" and self.path[-1] not in ("allow_private", "allow_http"):
+            return HIDDEN
+        return without_password(self.value) if isinstance(self.value, str) else self.value
 
 
 def assemble(options: Iterable[Option]) -> Settings:
@@ -137,6 +173,7 @@ def assemble(options: Iterable[Option]) -> Settings:
             for name in dict.fromkeys(agents)
         },
         store=_section(StoreSettings, _under(chosen, "store")),
+        webhooks=_section(WebhookConfig, _under(chosen, "webhooks")),
         log=_section(LogSettings, _under(chosen, "log")),
     )
 
@@ -178,7 +215,7 @@ def _section(kind: type[S], options: Mapping[str, Option]) -> S:
     for name, option in options.items():
         if name not in types:
             remedy = did_you_mean(name, types, "there is no such option: " + ", ".join(types))
-            raise ConfigError(option.name, option.value, remedy)
+            raise ConfigError(option.name, option.shown, remedy)
     try:
         return kind(**{name: _value(option, types[name]) for name, option in options.items()})
     except ConfigError as mistake:
@@ -196,9 +233,9 @@ def _value(option: Option, kind: Any) -> Any:
             value = msgspec.json.decode(value)
         return msgspec.convert(value, kind, strict=not option.from_text)
     except msgspec.ValidationError as error:
-        raise ConfigError(option.name, option.value, _remedy(kind, str(error))) from None
+        raise ConfigError(option.name, option.shown, _remedy(kind, str(error))) from None
     except msgspec.DecodeError:
-        raise ConfigError(option.name, option.value, "begins like JSON and is none") from None
+        raise ConfigError(option.name, option.shown, "begins like JSON and is none") from None
 
 
 def _remedy(kind: Any, complaint: str) -> str:
@@ -211,6 +248,7 @@ def _remedy(kind: Any, complaint: str) -> str:
 
 
 _PLAIN: Final = (
+    ("`bool | array`", 'true, false or a list, ["10.0.0.0/8"] in JSON'),
     ("`int | null`", "a whole number"),
     ("`float | null`", "a number"),
     ("`str | null`", "text"),

@@ -15,6 +15,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+# What an extra brings may be imported in these places, which are only loaded when they are used.
+EXTRAS = {
+    "redis": "pool/store/redis_",
+    "hiredis": "pool/store/redis_",
+    "standardwebhooks": "protocol/webhook/",
+}
+
+
 def _sources(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
@@ -53,9 +61,10 @@ def test_only_declared_packages_are_imported(package: str) -> None:
     known = sys.stdlib_module_names | _declared() | {"multidict", "yarl", "pool", "protocol"}
 
     foreign = {
-        f"{path.relative_to(ROOT)}: {name}"
+        f"{place}: {name}"
         for path in _sources(package)
         for name in _imported_packages(path) - known
+        if not (place := str(path.relative_to(ROOT))).startswith(EXTRAS.get(name, "nowhere"))
     }
 
     assert foreign == set()
@@ -72,3 +81,15 @@ def test_engine_loads_without_the_wire() -> None:
     loaded = result.stdout.split()
     assert "pool" in loaded
     assert [name for name in loaded if name.startswith(("protocol", "aiohttp.web"))] == []
+
+
+@pytest.mark.parametrize("module", ["pool", "pool.store.sqlite", "protocol.server"])
+def test_extras_are_loaded_when_they_are_used(module: str) -> None:
+    """Nobody who does not use an extra pays for it, or needs it."""
+    script = f"import sys, {module}; print(*sys.modules)"
+
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert not set(result.stdout.split()) & set(EXTRAS)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pool import AgentPool
+from protocol.command import places
 from protocol.command.load import load
 from protocol.settings import Settings
+from protocol.webhook.poster import Poster
 
 
 def check(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
@@ -19,5 +21,9 @@ def check(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
         yield f"agent   {name}{default}: {answers}, {spec.min} to {spec.max} actors"
     server = settings.server
     yield f"server  {server.host}:{server.port}, drains for {server.drain_s:g} s"
-    yield f"store   {settings.store.kind}"
+    places.store(settings.store, environ)
+    yield f"store   {places.said(settings.store, environ)}"
+    if settings.webhooks.secret:
+        Poster(settings.webhooks)
+    yield f"hooks   {'signed' if settings.webhooks.secret else 'refused: there is no secret'}"
     yield f"log     {settings.log.format}, from {settings.log.level} on"

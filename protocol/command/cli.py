@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from pool.errors import ConfigError
+from protocol.command.cli_store import dead_letters, migrate, sessions, turns
+from protocol.command.mistakes import mistakes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,7 +23,7 @@ _OPTIONS: Final[tuple[tuple[str, tuple[str, ...], str, str], ...]] = (
     ("--instructions", ("agents", "chat", "instructions"), "TEXT", "What to tell the model."),
     ("--min", ("agents", "*", "min"), "NUMBER", "Actors that each agent has at least [1]."),
     ("--max", ("agents", "*", "max"), "NUMBER", "Actors that each agent has at most [16]."),
-    ("--store", ("store", "kind"), "memory", "Where sessions live [memory]."),
+    ("--store", ("store", "url"), "URL", "Where sessions live [a file of this user]."),
     ("--log-format", ("log", "format"), "auto|json|console", "How to log [auto]."),
     ("--log-level", ("log", "level"), "debug|info|warning|error", "From what on to log [info]."),
 )
@@ -33,6 +33,10 @@ _OPTIONS: Final[tuple[tuple[str, tuple[str, ...], str, str], ...]] = (
 @click.version_option(package_name="actorpool", message="%(prog)s %(version)s")
 def actorpool() -> None:
     """Put agents behind HTTP, SSE and WebSocket, and talk to them."""
+
+
+for _command in (sessions, turns, dead_letters, migrate):
+    actorpool.add_command(_command)
 
 
 def _configured(command: F) -> F:
@@ -58,7 +62,7 @@ def serve(targets: tuple[str, ...], **flags: Any) -> None:
     An option comes from the command line, else from ACTORPOOL_<SECTION>_<OPTION>, else from the
     file. The first agent named is the default one.
     """
-    with _mistakes():
+    with mistakes():
         settings = _settings(targets, flags)
         from protocol.command.serve import serve as run
 
@@ -70,12 +74,11 @@ def serve(targets: tuple[str, ...], **flags: Any) -> None:
 @_configured
 def check(targets: tuple[str, ...], **flags: Any) -> None:
     """Say what `serve` would run, or what is wrong with it. Takes the same options."""
-    with _mistakes():
+    with mistakes():
         settings = _settings(targets, flags)
         from protocol.command.check import check as run
 
-        for line in run(settings, os.environ):
-            click.echo(line)
+        click.echo("\n".join(run(settings, os.environ)))
 
 
 @actorpool.command()
@@ -89,7 +92,7 @@ def chat(url: str, session: str | None, agent: str | None) -> None:
     """
     from protocol.command.chat import chat as run
 
-    with _mistakes():
+    with mistakes():
         code = run(url, session, agent)
     sys.exit(code)
 
@@ -113,13 +116,3 @@ def _settings(targets: tuple[str, ...], flags: dict[str, Any]) -> Any:
 
 def _parameter(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_")
-
-
-@contextmanager
-def _mistakes() -> Iterator[None]:
-    """Say what is wrong in one line, and end with 1."""
-    try:
-        yield
-    except ConfigError as mistake:
-        click.echo(f"actorpool: {mistake}", err=True)
-        sys.exit(1)

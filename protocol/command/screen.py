@@ -21,12 +21,12 @@ class Screen:
 
     def text(self, text: str) -> None:
         """A piece of an answer."""
-        self._write("".join(each for each in text if not _steers(each)))
+        self._write(harmless(text))
 
     def note(self, text: str) -> None:
         """Something that is no answer."""
         self.end_line()
-        self._write(f"[{_visible(text)}]\n")
+        self._write(f"[{visible(text)}]\n")
 
     def end_line(self) -> None:
         """Begin a new line, unless this one is empty."""
@@ -45,11 +45,12 @@ class Screen:
             self._out.flush()
 
 
-def _steers(each: str) -> bool:
-    return category(each) == "Cc" and each not in _HARMLESS
+def harmless(text: str) -> str:
+    """The text without what would steer a terminal; lines and tabs stay."""
+    return "".join(each for each in text if each in _HARMLESS or category(each) != "Cc")
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """The text with what is unseen made seen: direction marks must not mislead who approves."""
     return "".join(
         f"\\u{ord(each):04x}" if category(each) in ("Cc", "Cf", "Cs") else each for each in text

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Final
 
 import click
@@ -18,12 +19,15 @@ from pool.errors import ConfigError
 from pool.telemetry.logs import Logs, configure
 from pool.telemetry.metrics import Metrics
 from pool.telemetry.processors import loop_exception_handler
+from pool.webhooks import Webhooks
+from protocol.command import places
 from protocol.command.ending import EndSignals, end_within
 from protocol.command.garbage import OldCollections, settle
 from protocol.command.load import load
 from protocol.command.scrape import scrape_route
 from protocol.server import Server
 from protocol.settings import Settings
+from protocol.webhook.config import WebhookConfig
 
 # How long the process may take to end by itself when everything of ours is closed.
 EXIT_GRACE_S: Final = 1.0
@@ -38,32 +42,44 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> int:
     specs = load(settings.agents, environ)
     logs, lines = configure(format=settings.log.format, level=settings.log.level)
     try:
-        uvloop.run(_run(settings, specs, logs))
+        uvloop.run(_run(settings, specs, logs, environ))
     finally:
         lines.flush()
     return 0
 
 
-async def _run(settings: Settings, specs: Mapping[str, AgentSpec], logs: Logs) -> None:
+async def _run(
+    settings: Settings, specs: Mapping[str, AgentSpec], logs: Logs, environ: Mapping[str, str]
+) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(loop_exception_handler(_log))
     signals = EndSignals(loop, within_s=_longest_end_s(settings))
     metrics = Metrics(specs)
-    pool = AgentPool(specs, config=settings.pool, observers=(metrics, logs))
-    metrics.watch(pool.stats)
-    server = Server(
-        pool,
-        config=settings.server,
-        ws=settings.ws,
-        extra_routes={("GET", "/metrics"): scrape_route(metrics)},
-    )
-    async with pool:
+    async with AsyncExitStack() as stack:
+        store = places.store(settings.store, environ)
+        # after the pool, which uses it to its end
+        stack.push_async_callback(store.close)
+        pool = AgentPool(
+            specs,
+            config=settings.pool,
+            store=store,
+            observers=(metrics, logs),
+            webhooks=await _webhooks(settings.webhooks, stack),
+        )
+        metrics.watch(pool.stats)
+        server = Server(
+            pool,
+            config=settings.server,
+            ws=settings.ws,
+            extra_routes={("GET", "/metrics"): scrape_route(metrics)},
+        )
+        await stack.enter_async_context(pool)
         await _start(server, settings)
         garbage = OldCollections(idle=lambda: pool.stats().turns == 0)
         garbage.start()
         metrics.start()
         settle()
-        click.echo(_greeting(server))
+        click.echo(_greeting(server, places.said(settings.store, environ)))
         name = await signals.wait()
         _log.info(
             "draining", signal=name, turns=pool.stats().turns, at_most_s=settings.server.drain_s
@@ -75,6 +91,14 @@ async def _run(settings: Settings, specs: Mapping[str, AgentSpec], logs: Logs) -
     signals.done()
     # an agent may leave tasks behind that swallow cancellation, or threads that go on
     end_within(EXIT_GRACE_S, 0)
+
+
+async def _webhooks(config: WebhookConfig, stack: AsyncExitStack) -> Webhooks | None:
+    if not config.secret:
+        return None
+    from protocol.webhook.poster import Poster
+
+    return await stack.enter_async_context(Poster(config))
 
 
 async def _start(server: Server, settings: Settings) -> None:
@@ -91,11 +115,12 @@ async def _start(server: Server, settings: Settings) -> None:
         raise ConfigError("server.host", settings.server.host, remedy) from None
 
 
-def _greeting(server: Server) -> str:
+def _greeting(server: Server, sessions: str) -> str:
     agents = ", ".join(server.pool.specs)
     return (
         f"actorpool serves {agents} at {server.url} - try: "
-        f'curl --json \'{{"message": "hello"}}\' {server.url}/agent/invoke'
+        f'curl --json \'{{"message": "hello"}}\' {server.url}/agent/invoke\n'
+        f"sessions live in {sessions}"
     )
 
 
@@ -103,8 +128,8 @@ def _longest_end_s(settings: Settings) -> float:
     """The sum of what may be waited for after the first signal, and some time to do it."""
     return (
         settings.server.drain_s
-        # turns that are interrupted, then actors that are closed
-        + 2 * settings.pool.cancel_grace_s
+        # turns that are interrupted, then actors that are closed, then webhooks that are being sent
+        + 3 * settings.pool.cancel_grace_s
         + settings.server.close_timeout_s
         + settings.ws.close_grace_s
         + 5.0

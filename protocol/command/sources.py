@@ -10,10 +10,12 @@ from typing import Final
 from pool.errors import ConfigError
 from protocol.settings import (
     EVERY,
+    HIDDEN,
     SECTIONS,
     AgentSettings,
     Option,
     Settings,
+    StoreSettings,
     assemble,
     check_agent_name,
     did_you_mean,
@@ -53,6 +55,21 @@ def gather(
     if all(option.path[0] != "agents" or option.path[1] == EVERY for option in options):
         options += DEMO
     return assemble(options)
+
+
+def store_settings(
+    url: str | None,
+    environ: Mapping[str, str],
+    *,
+    named_by: str,
+    file: str | None,
+    directory: Path,
+) -> StoreSettings:
+    """The settings of the store alone, as a server with the same sources has them; `url` goes over
+    all others, and was named by that option.
+    """
+    flags = [] if url is None else [Option(("store", "url"), url, named_by, from_text=True)]
+    return gather((), flags, environ, file=file, directory=directory).store
 
 
 def from_file(path: Path, *, named_by: str) -> list[Option]:
@@ -111,7 +128,7 @@ def _table(name: str, table: object) -> Iterator[Option]:
     if name not in SECTIONS:
         sections = ", ".join(f"[{section}]" for section in SECTIONS)
         remedy = did_you_mean(name, SECTIONS, f"there is no such section: {sections}")
-        raise ConfigError(name, table, remedy)
+        raise ConfigError(name, HIDDEN, remedy)
     if not isinstance(table, dict):
         raise ConfigError(name, table, f"is a section: write [{name}] and its options below")
     if name == "agents":
@@ -147,7 +164,8 @@ def _variable(variable: str, value: str, agents: Mapping[str, str]) -> Option:
     if section == "agents":
         otherwise += ", of an agent ACTORPOOL_AGENTS_<NAME>_<OPTION>"
     remedy = did_you_mean(variable, _variables(), otherwise, prefix=PREFIX)
-    raise ConfigError(variable, value, remedy)
+    # nobody knows what it is: it may be a secret
+    raise ConfigError(variable, HIDDEN, remedy)
 
 
 def _agent_option(text: str) -> tuple[str, str]:

@@ -8,8 +8,9 @@ from random import Random
 import pytest
 from structlog.testing import capture_logs
 
+from pool import AgentPool
 from pool.config import PoolConfig
-from pool.errors import ConfigError
+from pool.errors import ConfigError, InvalidRequest
 from pool.observer import Notice, Observers
 from pool.store.base import SessionKey, Store
 from pool.store.memory import MemoryStore
@@ -26,6 +27,7 @@ from pool.webhooks import (
 from tests.contract.steps import accept, commit, make_turn
 from tests.support.stores import FailingStore, WrappedStore
 
+URL = "https://receiver.example/"
 CONFIG = PoolConfig(webhook_tries=4, webhook_parallel=2)
 
 
@@ -110,7 +112,7 @@ async def ended(store: Store, session: str = "s", *, webhook: bool = True) -> Tu
     """A turn that has been run and committed."""
     turn = make_turn(key=SessionKey("acme", session))
     if webhook:
-        turn.request = TurnRequest(input="hi", webhook=Webhook("https://receiver.example/"))
+        turn.request = TurnRequest(input="hi", webhook=Webhook(URL))
     _, lease = await accept(store, turn)
     await commit(store, lease, turn)
     return turn
@@ -393,3 +395,55 @@ def test_a_limit_out_of_range_is_a_mistake(option: str, value: float) -> None:
     """The options of webhooks are checked like all others."""
     with pytest.raises(ConfigError, match="webhook_"):
         PoolConfig(**{option: value})  # type: ignore[arg-type]
+
+
+class Picky(Receiver):
+    """Takes nothing that is for elsewhere."""
+
+    def check(self, url: str) -> None:
+        """Refuse all but one."""
+        if url != URL:
+            raise InvalidRequest("not there", field="webhook.url")
+
+
+async def echo(text: str) -> str:
+    """Say it back."""
+    return text
+
+
+async def test_a_pool_delivers_what_ended_in_it() -> None:
+    """The turn is posted as it ended, at once, and without anybody waiting for it."""
+    receiver = Receiver()
+    async with AgentPool(echo, webhooks=receiver) as pool:
+        turn = await pool.ask("hi", webhook=Webhook(URL))
+        assert turn.output == "hi"
+        await receiver.tried(1)
+        await pool.ask("hi")
+    assert receiver.ids == [turn.id]
+
+
+async def test_closing_a_pool_delivers_what_its_end_ended() -> None:
+    """A turn that the end of the pool interrupts has a webhook too."""
+
+    async def slow(text: str) -> str:
+        await asyncio.sleep(3_600)
+        return text
+
+    receiver = Receiver()
+    async with AgentPool(slow, webhooks=receiver) as pool:
+        turn = await pool.submit("hi", webhook=Webhook(URL))
+    assert receiver.ids == [turn.id]
+
+
+async def test_a_pool_refuses_webhooks_that_it_cannot_deliver() -> None:
+    """Where nobody posts, or not to there, the turn is refused and leaves nothing behind."""
+    async with AgentPool(echo) as pool:
+        with pytest.raises(InvalidRequest, match="webhooks are not configured") as raised:
+            await pool.ask("hi", session="s", webhook=Webhook(URL))
+        assert raised.value.field == "webhook"
+        assert (await pool.sessions()).items == []
+    async with AgentPool(echo, webhooks=Picky()) as pool:
+        with pytest.raises(InvalidRequest, match="not there"):
+            await pool.ask("hi", session="s", webhook=Webhook("https://elsewhere.example/"))
+        assert (await pool.sessions()).items == []
+        await pool.ask("hi", session="s", webhook=Webhook(URL))

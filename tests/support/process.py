@@ -95,7 +95,7 @@ def command(
         process = subprocess.Popen(
             _line(arguments),
             cwd=directory,
-            env=_environment(environ),
+            env=_environment(environ, directory),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -118,7 +118,7 @@ def completed(
     return subprocess.run(
         _line(arguments),
         cwd=directory,
-        env=_environment(environ),
+        env=_environment(environ, directory),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -131,6 +131,7 @@ def _line(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "protocol", *arguments]
 
 
-def _environment(environ: Mapping[str, str] | None) -> dict[str, str]:
-    # nothing of this process's own environment, but the sources are found
-    return {"PYTHONPATH": str(ROOT), **(environ or {})}
+def _environment(environ: Mapping[str, str] | None, directory: Path) -> dict[str, str]:
+    # nothing of this process's own environment, but the sources are found; what is kept, is kept
+    # among the test's own files
+    return {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(directory), **(environ or {})}

@@ -17,7 +17,8 @@ def test_says_what_would_run(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [
         "agent   echo (default): app:echo, 1 to 3 actors",
         "server  127.0.0.1:0, drains for 30 s",
-        "store   memory",
+        f"store   {tmp_path}/actorpool/actorpool.db",
+        "hooks   refused: there is no secret",
         "log     auto, from info on",
     ]
     assert done.stderr == ""
@@ -29,6 +30,18 @@ def test_a_model_is_checked_without_being_asked(tmp_path: Path) -> None:
     done = completed("check", "--model", "openai:m", directory=tmp_path, environ=environ)
     assert done.stdout.startswith("agent   chat (default): model openai:m, 1 to 16 actors\n")
     assert "canary-0b3d" not in done.stdout + done.stderr
+
+
+def test_secrets_are_not_said(tmp_path: Path) -> None:
+    """A password of the store and the secret of webhooks are used and not shown."""
+    environ = {
+        "ACTORPOOL_STORE_URL": "redis://ann:canary@127.0.0.1:1/0",
+        "ACTORPOOL_WEBHOOKS_SECRET": "whsec_canary" + "A" * 38,
+    }
+    done = completed("check", directory=tmp_path, environ=environ)
+    assert "store   redis://***@127.0.0.1:1/0\n" in done.stdout
+    assert "hooks   signed\n" in done.stdout
+    assert "canary" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("verb", ["check", "serve"])
@@ -44,7 +57,10 @@ def test_a_model_is_checked_without_being_asked(tmp_path: Path) -> None:
         (["app:number"], {}, "agents.number.agent = 'int': give an async function"),
         (["--port", "x"], {}, "--port = 'x': write a whole number"),
         (["--host", "0.0.0.0"], {}, "--host = '0.0.0.0': beyond this machine"),
-        (["--store", "tape"], {}, "--store = 'tape': write one of memory"),
+        (["--store", "tape"], {}, "--store = 'tape': write memory, sqlite:///path"),
+        (["--store", "sqlite://a.db"], {}, "a file has no host: write sqlite:///a.db"),
+        ([], {"XDG_STATE_HOME": ""}, "there is no HOME to keep sessions in: say where"),
+        ([], {"ACTORPOOL_WEBHOOKS_SECRET": "canary"}, "WEBHOOKS_SECRET = '...': write whsec_"),
         (["--min", "3", "--max", "2"], {}, "agents.demo.min = 3: at most max, which is 2"),
         (["--config", "none.toml"], {}, "--config = 'none.toml': there is no such file"),
         (["--model", "openai:m"], {}, "OPENAI_API_KEY = '': the model's provider asks for a key"),

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from tests.support.process import PATIENCE_S, ROOT, Command, command
+from tests.support.receiver import receiving
 
 pytestmark = pytest.mark.real_time
 
@@ -46,9 +47,10 @@ async def fails(text):
     raise ValueError(text)
 
 async def blocks(text):
-    yield "begun"
-    await asyncio.sleep(0)
+    while not pathlib.Path("open").exists():
+        await asyncio.sleep(0.01)
     time.sleep(60)
+    yield "too late"
 
 async def threads(text):
     threading.Thread(target=time.sleep, args=(60,)).start()
@@ -59,6 +61,13 @@ async def threads(text):
 IMPATIENT = {
     "ACTORPOOL_SERVER_DRAIN_S": "0.1",
     "ACTORPOOL_POOL_CANCEL_GRACE_S": "0.1",
+}
+
+WEBHOOK_SECRET = "whsec_" + "A" * 32
+WEBHOOKS = {
+    "ACTORPOOL_WEBHOOKS_SECRET": WEBHOOK_SECRET,
+    "ACTORPOOL_WEBHOOKS_ALLOW_PRIVATE": '["127.0.0.0/8"]',
+    "ACTORPOOL_WEBHOOKS_ALLOW_HTTP": "true",
 }
 
 
@@ -120,9 +129,13 @@ async def peer(
 
 
 async def test_serves_an_agent_and_says_how_to_try_it(tmp_path: Path) -> None:
-    """One line names the agents, the URL and a request to try, and that request is answered."""
+    """One line names the agents, the URL and a request to try, and that request is answered; the
+    next one says where sessions are.
+    """
     async with peer("app:echo", "other=app:gated", directory=tmp_path) as it:
-        (line,) = it.server.output.splitlines()
+        await asyncio.to_thread(it.server.wait_for, "live in .*\n")
+        line, where = it.server.output.splitlines()
+        assert where == f"sessions live in {tmp_path}/actorpool/actorpool.db"
         assert line == (
             f"actorpool serves echo, other at {it.url} - try: "
             f'curl --json \'{{"message": "hello"}}\' {it.url}/agent/invoke'
@@ -194,13 +207,67 @@ async def test_a_signal_lets_turns_end(tmp_path: Path) -> None:
 
 
 async def test_interrupted_turns_are_told(tmp_path: Path) -> None:
-    """A turn that outlasts the drain ends as interrupted; that too is a clean end."""
-    environ = {"ACTORPOOL_SERVER_DRAIN_S": "0.1"}
+    """A turn that outlasts the drain and cannot be kept ends as interrupted; that too is a clean
+    end.
+    """
+    environ = {"ACTORPOOL_SERVER_DRAIN_S": "0.1", "ACTORPOOL_STORE_URL": "memory"}
     async with peer("app:gated", directory=tmp_path, environ=environ) as it:
         await it.begin()
         it.server.send(signal.SIGINT)
         assert await it.ended() == 0
         assert '"state":"interrupted"' in it.server.log
+
+
+async def test_sessions_are_there_after_a_restart(tmp_path: Path) -> None:
+    """Without a word about a store the next server knows what was said, and ends what the last
+    one began.
+    """
+    environ = {"ACTORPOOL_SERVER_DRAIN_S": "0.1"}
+    async with peer("app:gated", directory=tmp_path, environ=environ) as it:
+        turn_id = await it.begin()
+        it.server.send(signal.SIGTERM)
+        assert await it.ended() == 0
+    (tmp_path / "open").touch()
+    async with peer("app:gated", directory=tmp_path, environ=environ) as it:
+        async with it.http.get(f"{it.url}/v1/turns/{turn_id}?wait_s=20") as response:
+            turn = msgspec.json.decode(await response.read())
+        assert (turn["state"], turn["output"]) == ("completed", "begun and done")
+        assert await it.status("/v1/sessions/s") == 200
+
+
+async def test_webhooks_are_sent_when_there_is_a_secret(tmp_path: Path) -> None:
+    """A turn's end is posted, signed; without a secret such a turn is refused."""
+    async with receiving() as receiver:
+        body = {"input": "hi", "webhook": {"url": receiver.url}}
+        async with peer("app:echo", directory=tmp_path, environ=WEBHOOKS) as it:
+            status, turn = await it.post("/v1/sessions/s/turns", body)
+            assert status == 200
+            await receiver.received(1)
+            # what can be told from a URL is told before anything is accepted
+            wrong = {"input": "hi", "webhook": {"url": "http://10.0.0.1/"}}
+            status, problem = await it.post("/v1/sessions/s/turns", wrong)
+            assert (status, problem["errors"][0]["field"]) == (400, "webhook.url")
+        async with peer("app:echo", directory=tmp_path) as it:
+            status, problem = await it.post("/v1/sessions/s/turns", body)
+            assert (status, problem["errors"][0]["field"]) == (400, "webhook")
+    (got,) = receiver.got
+    assert got.verified(WEBHOOK_SECRET)["data"] == turn
+
+
+async def test_a_webhook_survives_a_crash(tmp_path: Path) -> None:
+    """A delivery that a receiver has not taken yet is the next server's, after kill -9 too."""
+    async with receiving(500) as receiver:
+        body = {"input": "hi", "webhook": {"url": receiver.url}}
+        async with peer("app:echo", directory=tmp_path, environ=WEBHOOKS) as it:
+            _, turn = await it.post("/v1/sessions/s/turns", body)
+            await asyncio.to_thread(it.server.wait_for_log, "webhook is put off")
+            it.server.send(signal.SIGKILL)
+            assert await it.ended() == -signal.SIGKILL
+        async with peer("app:echo", directory=tmp_path, environ=WEBHOOKS):
+            await receiver.received(2)
+    first, second = receiver.got
+    assert first.body == second.body
+    assert second.verified(WEBHOOK_SECRET)["data"] == turn
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -240,6 +307,7 @@ async def test_two_signals_end_a_process_whose_loop_is_blocked(tmp_path: Path) -
         path = "/v1/sessions/s/turns"
         status, _ = await it.post(path, {"input": "go"}, Prefer="respond-async")
         assert status == 202
+        (tmp_path / "open").touch()
         await asyncio.to_thread(it.server.wait_for_log, "event loop blocked")
         assert '"where":"app:blocks:' in it.server.log
         it.server.send(signal.SIGTERM)

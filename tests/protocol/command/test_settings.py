@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pool.errors import ConfigError
+from pool.store.memory_limits import MemoryLimits
 from protocol.settings import Option, Settings, assemble, did_you_mean, is_loopback
 
 
@@ -48,7 +49,8 @@ def test_a_later_option_goes_over_an_earlier_one() -> None:
     ("path", "value", "message"),
     [
         ("server.prt", "1", "--flag = '1': there is no such option; did you mean port?"),
-        ("store.sort", "x", "there is no such option: kind"),
+        ("store.sort", "x", "there is no such option: session_ttl_s, "),
+        ("store.urls", "x", "there is no such option; did you mean url?"),
         ("log.colour", "x", "there is no such option: format, level"),
         ("server.port", "x", "--flag = 'x': write a whole number"),
         ("server.port", "70000", "--flag = 70000: write 1 to 65535"),
@@ -62,7 +64,13 @@ def test_a_later_option_goes_over_an_earlier_one() -> None:
         ("ws.window", "0", "--flag = 0: write a whole number of at least 1"),
         ("log.level", "loud", "write one of debug, info, warning, error"),
         ("log.format", "xml", "write one of auto, json, console"),
-        ("store.kind", "tape", "write one of memory"),
+        ("store.url", "tape", "--flag = 'tape': write memory, sqlite:///path/to/file.db, "),
+        ("store.lease_s", "0", "--flag = 0.0: write a number of seconds above 0"),
+        ("store.session_ttl_s", "-1", "--flag = -1.0: write a number above 0"),
+        ("store.max_sessions", "0", "--flag = 0: write a number above 0"),
+        ("webhooks.secret", "canary", "--flag = '...': write whsec_ and 24 to 64 random bytes"),
+        ("webhooks.allow_private", "10.0.0.0/8", "write true, false or a list"),
+        ("webhooks.allow_private", '["x"]', "--flag = 'x': write networks as 10.1.0.0/16"),
         ("agents.a.max", "0", "--flag = '0': write a whole number of at least 1"),
         ("agents.a.instructions", "be kind", "they are for a model"),
     ],
@@ -73,6 +81,36 @@ def test_a_mistake_names_option_value_and_remedy(path: str, value: str, message:
         given(path, value)
     assert message in str(raised.value)
     assert str(raised.value).startswith("--flag")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("store.url", "redsi://u:canary@h"),
+        ("store.lease_s", "redis://u:canary@h"),
+        ("store.ulr", "redis://u:canary@h"),
+        ("webhooks.secret", "whsec_canary"),
+        ("webhooks.secrt", "whsec_canary"),
+    ],
+)
+def test_a_mistake_does_not_tell_secrets(path: str, value: str) -> None:
+    """Neither a password nor the secret of webhooks is repeated, be it in the wrong place."""
+    with pytest.raises(ConfigError) as raised:
+        given(path, value)
+    assert "canary" not in str(raised.value)
+
+
+def test_the_limits_of_a_store_are_those_that_were_given() -> None:
+    """What is kept, and for how long, is one record among the settings of the store."""
+    settings = given("store.session_ttl_s", "60")
+    assert settings.store.limits == MemoryLimits(session_ttl_s=60)
+
+
+def test_webhooks_may_go_to_networks() -> None:
+    """Text stands for a truth value or a list."""
+    assert given("webhooks.allow_private", "true").webhooks.allow_private is True
+    listed = given("webhooks.allow_private", '["10.0.0.0/8"]').webhooks
+    assert listed.allow_private == ("10.0.0.0/8",)
 
 
 def test_a_check_across_options_names_the_one_that_was_given() -> None:

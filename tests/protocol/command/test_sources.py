@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 
 from pool.errors import ConfigError
-from protocol.command.sources import from_environment, from_file, from_targets, gather
-from protocol.settings import Option, Settings
+from protocol.command.sources import (
+    from_environment,
+    from_file,
+    from_targets,
+    gather,
+    store_settings,
+)
+from protocol.settings import Option, Settings, StoreSettings
 
 
 def gathered(
@@ -77,6 +83,7 @@ def test_the_environment_names_options_of_agents(tmp_path: Path) -> None:
     [
         ("ACTORPOOL_SERVER_PRT", "did you mean ACTORPOOL_SERVER_PORT?"),
         ("ACTORPOOL_SERVR_PORT", "did you mean ACTORPOOL_SERVER_PORT?"),
+        ("ACTORPOOL_STORE", "did you mean ACTORPOOL_STORE_URL?"),
         ("ACTORPOOL_QUEUE_MAX", "did you mean ACTORPOOL_POOL_QUEUE_MAX?"),
         ("ACTORPOOL_XYZ", "write ACTORPOOL_<SECTION>_<OPTION>"),
         ("ACTORPOOL_AGENTS_A", "of an agent ACTORPOOL_AGENTS_<NAME>_<OPTION>"),
@@ -88,6 +95,32 @@ def test_an_unknown_variable_is_a_mistake(variable: str, message: str) -> None:
         from_environment({variable: "1"}, agents=[])
     assert raised.value.option == variable
     assert message in raised.value.remedy
+
+
+def test_a_mistake_does_not_tell_what_may_be_a_secret(tmp_path: Path) -> None:
+    """The value of what nobody knows is not repeated."""
+    with pytest.raises(ConfigError) as variable:
+        from_environment({"ACTORPOOL_WEBHOOK_SECRET": "whsec_canary"}, agents=[])
+    assert "did you mean ACTORPOOL_WEBHOOKS_SECRET?" in str(variable.value)
+    path = tmp_path / "actorpool.toml"
+    path.write_text('[webhook]\nsecret = "whsec_canary"\n')
+    with pytest.raises(ConfigError) as section:
+        from_file(path, named_by="--config")
+    assert "did you mean webhooks?" in str(section.value)
+    assert "canary" not in str(variable.value) + str(section.value)
+
+
+def test_the_store_of_a_server_is_found_without_its_agents(tmp_path: Path) -> None:
+    """An operator's command has the same sources; its own option goes over them."""
+    (tmp_path / "actorpool.toml").write_text('[store]\nurl = "sqlite:a.db"\nlease_s = 3\n')
+
+    def found(url: str | None) -> StoreSettings:
+        return store_settings(url, {}, named_by="--from", file=None, directory=tmp_path)
+
+    assert (found(None).url, found(None).lease_s) == ("sqlite:a.db", 3)
+    assert found("memory").url == "memory"
+    with pytest.raises(ConfigError, match=r"^--from = 'tape': write memory, "):
+        found("tape")
 
 
 def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
