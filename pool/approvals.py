@@ -45,7 +45,7 @@ class Approvals:
             ),
         )
         try:
-            await self._turns.writer.flush(turn.session, record)
+            await self._turns.writer.flush(turn.session, turn)
         finally:
             # It has been told: whoever decided may leave, and what the store could not take now it
             # gets with what follows.

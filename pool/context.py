@@ -91,7 +91,7 @@ class TurnContext(Struct, eq=False):
     async def emit(self, event: Event) -> None:
         """Tell the turn's readers; `LimitExceeded` past the size that a turn may have."""
         turn = self._turn
-        if turn.phase != "running":
+        if not turn.at_work:
             raise self._past()
         if type(event) is TextDelta:
             self._said(turn, event)
@@ -101,7 +101,7 @@ class TurnContext(Struct, eq=False):
 
     async def gate(self, call: ToolCall) -> Decision:
         """Whether the tool may be called; a human's decision about this very call comes first."""
-        if self._turn.phase != "running":
+        if not self._turn.at_work:
             raise self._past()
         decided = self._decided(call)
         if decided is not None:
@@ -110,7 +110,7 @@ class TurnContext(Struct, eq=False):
             return ALLOW
         answer = self._spec.gate(self._turn.principal, call)
         decision = await answer if inspect.isawaitable(answer) else answer
-        if self._turn.phase != "running":
+        if not self._turn.at_work:
             raise self._past()
         if decision.action == "ask":
             await self._ask(call, decision)
@@ -118,7 +118,7 @@ class TurnContext(Struct, eq=False):
 
     async def checkpoint(self, state: bytes) -> None:
         """A safe point: should the actor crash, the turn goes on from here."""
-        if self._turn.phase != "running":
+        if not self._turn.at_work:
             raise self._past()
         if not isinstance(state, bytes):
             raise AgentFailed(f"the agent's state is {type(state).__name__}; it must be bytes")
@@ -126,7 +126,7 @@ class TurnContext(Struct, eq=False):
         self._turn.record.resumes = True
         change = StateChange(self._format, state)
         await self._turns.writer.insist(
-            lambda: self._turns.writer.flush(self._turn.session, self._turn.record, change)
+            lambda: self._turns.writer.flush(self._turn.session, self._turn, change)
         )
 
     def idempotency_key(self, call: ToolCall) -> str:

@@ -29,6 +29,8 @@ async def hand_over(turns: Turns, *, deadline_s: float, grace_s: float, others: 
     """
     if others:
         turns.moving.hand_back_all()
+    else:
+        turns.moving.hand_back_paused()
     await turns.emptying.wait(deadline_s)
     turns.moving.hand_back_all()
     turns.moving.move_all()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from pool.errors import Internal, LeaseLost, PoolError, StoreUnavailable
-from pool.events import ENDINGS
+from pool.events import ENDINGS, Event
 from pool.live import LiveTurn
 from pool.session import Session
 from pool.store.base import Lease, StateChange, Store
@@ -96,16 +96,22 @@ class Ending:
         # One end at a time, so that nobody else's write takes this one's last event along.
         async with turn.session.writing:
             self._hold(turn)
-            await self._writer.insist(lambda: self._commit(turn, change))
+            await self._commit(turn, change)
 
     async def _commit(self, turn: LiveTurn, change: StateChange | None) -> None:
         session = turn.session
         lease, log = session.lease, session.log
-        if lease is None:
+        if lease is None or turn.moved:
             raise LeaseLost(f"session {session.key.id} is no longer held here")
+        # the same for every try: the store may have taken the first, and lost its answer
         events = log.take_unstored()
         try:
-            released = await self._store.commit(lease, turn.record, events, change)
+            if self._store.suspends:
+                released = await self._writer.insist(
+                    lambda: self._try(session, lease, turn, events, change)
+                )
+            else:
+                released = await self._store.commit(lease, turn.record, events, change)
         except BaseException as error:
             give_back(session, events)
             if isinstance(error, LeaseLost):
@@ -114,6 +120,18 @@ class Ending:
         # a new lease may have been claimed while the answer was on its way
         if released and session.lease is lease:
             session.lease = None
+
+    async def _try(
+        self,
+        session: Session,
+        lease: Lease,
+        turn: LiveTurn,
+        events: Sequence[Event],
+        change: StateChange | None,
+    ) -> bool:
+        if session.lease is None or session.lease.epoch != lease.epoch:
+            raise LeaseLost(f"session {session.key.id} was let go and claimed again")
+        return await self._store.commit(lease, turn.record, events, change)
 
     def give_up(self, turn: LiveTurn) -> None:
         """The pool closes: whether the turn has ended is not known here any more."""

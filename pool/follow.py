@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from pool.errors import StoreUnavailable
+from pool.events import START
 from pool.order import Spawn
 from pool.session import Session
 from pool.store.base import SessionKey, Store
@@ -17,6 +18,8 @@ _log = structlog.get_logger("pool.follow")
 # How many events are fetched at once.
 _PAGE = 1_000
 _SOON_S = 0.05
+# How long to wait for a store that cannot be reached, or a session that is not there, in seconds.
+_AGAIN_S = 1.0
 
 
 class Followers:
@@ -78,34 +81,39 @@ class Followers:
                 if not self._fetching[key]:
                     return
         except StoreUnavailable as error:
-            session = self._session(key)
-            if session is not None:
-                # begun anew by the next check
-                session.watching = False
             _log.warning("session cannot be followed now", session_id=key.id, error=error.code)
+            self._loop.call_later(_AGAIN_S, self.more, key)
         finally:
             del self._fetching[key]
 
     async def _catch_up(self, key: SessionKey) -> None:
-        end = await self._store.watch(key, self._name)
         session = self._session(key)
-        if session is None or session.held or end is None:
+        if session is None:
             return
-        log = session.log
-        if end.seq < log.seq:
-            log.resume(end)
-        while log.seq < end.seq:
+        log, before = session.log, session.log.end
+        session.looked_at = self._loop.time()
+        end = await self._store.watch(key, self._name)
+        if session.lease is not None or log.end != before:
+            # it was held here meanwhile: what was answered is old
+            return
+        if end is None:
+            # it was deleted, or the store has lost it: it may be made anew
+            log.resume(START)
+            self._loop.call_later(_AGAIN_S, self.more, key)
+            return
+        while log.end != end and (log.epoch <= end.epoch or log.seq > end.seq):
             before = log.end
             page = await self._store.events(key, before, _PAGE)
-            if session.lease is not None or log.end != before:
+            if session.held or log.end != before:
                 return
             if page.lost is not None:
                 log.resume(page.lost)
-            if not page.events:
+            if page.events:
+                log.follow(page.events)
+            elif page.lost is None:
+                # nothing was written since, by whoever holds it now
+                log.epoch = max(log.epoch, end.epoch)
                 return
-            log.follow(page.events)
-        if log.seq == end.seq:
-            log.epoch = end.epoch
 
     async def _unwatch(self, key: SessionKey) -> None:
         try:

@@ -13,12 +13,14 @@ from msgspec.structs import replace
 from pool import scope
 from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
+from pool.doubts import Doubts
 from pool.errors import (
     Conflict,
     DeadlineExceeded,
     Draining,
     IdempotencyMismatch,
     InvalidRequest,
+    LeaseLost,
     NotFound,
     Refused,
     StoreUnavailable,
@@ -29,8 +31,9 @@ from pool.live import MAKES_WAY, LiveTurn, Stop
 from pool.observer import Observers, TurnMovedNotice, TurnRefusedNotice
 from pool.order import InOrder
 from pool.replicas import Replicas
+from pool.session import Session
 from pool.sessions import Sessions
-from pool.store.base import SessionKey, Store
+from pool.store.base import Accepted, SessionKey, Store
 from pool.store.sharing import CancelTurn
 from pool.turn import ANYONE, Principal, Turn, TurnRequest
 from pool.turns import Turns
@@ -70,6 +73,7 @@ class Intake:
         order: InOrder,
         letters: Letters,
         replicas: Replicas,
+        doubts: Doubts,
         webhooks: Webhooks | None,
     ) -> None:
         self.closed = False
@@ -86,6 +90,7 @@ class Intake:
         self._order = order
         self._letters = letters
         self._replicas = replicas
+        self._doubts = doubts
         self._webhooks = webhooks
 
     async def enter(
@@ -134,6 +139,7 @@ class Intake:
             request=request,
             created_at=self._wall(),
             roles=principal.roles,
+            at=self._name if request.on_disconnect == "cancel" else "",
         )
         if given_away:
             return await self._arrive(self._give_away(record, idempotency_key), key, request)
@@ -177,12 +183,7 @@ class Intake:
         )
 
     async def _give_away(self, record: Turn, idempotency_key: str | None) -> Entry:
-        accepted = await self._store.accept(
-            record,
-            owner="",
-            key=idempotency_key,
-            reject_busy=record.request.if_busy == "reject",
-        )
+        accepted = await self._accept(record, "", idempotency_key)
         if accepted.new and self._observers:
             self._observers.notice(TurnMovedNotice(record.agent, record.id, "given_away"))
         return Entry(accepted.turn, accepted.new, self._turns.live.get(accepted.turn.id))
@@ -192,37 +193,55 @@ class Intake:
     ) -> Entry:
         record = live.record
         try:
-            accepted = await self._store.accept(
-                self._as_kept(live, dispatcher),
-                owner=self._name,
+            accepted = await self._accept(
+                self._as_kept(live, dispatcher), self._name, idempotency_key
+            )
+            session = None
+            if accepted.new:
+                session = self._sessions.claim(key, accepted)
+                if session is not None and accepted.lease is None:
+                    await self._read_before(session, accepted.number)
+        except BaseException:
+            dispatcher.leave(key.tenant)
+            raise
+        if session is None or not session.held:
+            dispatcher.leave(key.tenant)
+            return self._elsewhere(record, accepted, key)
+        live.session = session
+        live.number = accepted.number
+        live.loaded = accepted.state
+        session.accepted = max(session.accepted, accepted.number)
+        self._turns.add(live)
+        return Entry(record, True, live)
+
+    async def _accept(self, record: Turn, owner: str, idempotency_key: str | None) -> Accepted:
+        try:
+            return await self._store.accept(
+                record,
+                owner=owner,
                 key=idempotency_key,
                 reject_busy=record.request.if_busy == "reject",
                 with_state=record.agent in self._turns.stateful,
             )
-            if not accepted.new:
-                dispatcher.leave(key.tenant)
-                earlier = accepted.turn
-                return Entry(earlier, False, self._turns.live.get(earlier.id))
-            session = self._sessions.claim(key, accepted)
-            if session is None:
-                # whoever holds the session finds it there
-                dispatcher.leave(key.tenant)
-                return Entry(record, True, None)
-        except BaseException:
-            dispatcher.leave(key.tenant)
+        except LeaseLost:
             raise
-        live.session = session
-        live.number = accepted.number
-        live.loaded = accepted.state
-        if self._store.durable and accepted.number > session.accepted + 1 and not accepted.lease:
-            # turns that others accepted before it go first
-            await self._letters.read(session)
-        session.accepted = max(session.accepted, accepted.number)
-        if session.lease is None:
-            dispatcher.leave(key.tenant)
-            return Entry(record, True, None)
-        self._turns.add(live)
-        return Entry(record, True, live)
+        except StoreUnavailable:
+            if self._store.durable:
+                self._doubts.turn(record, repeatable=idempotency_key is not None)
+            raise
+
+    async def _read_before(self, session: Session, number: int) -> None:
+        # Turns that others accepted before this one go first.
+        if self._store.durable and number > session.accepted + 1:
+            await self._turns.writer.insist(lambda: self._letters.read(session))
+
+    def _elsewhere(self, record: Turn, accepted: Accepted, key: SessionKey) -> Entry:
+        turn = record if accepted.new else accepted.turn
+        live = self._turns.live.get(turn.id)
+        if accepted.new and accepted.owner == self._name:
+            # the store thinks that the session is here: it was, or an answer was lost
+            self._doubts.session(key)
+        return Entry(turn, accepted.new, live)
 
     def _as_kept(self, live: LiveTurn, dispatcher: Dispatcher) -> Turn:
         # One that starts at once is stored as started, which saves a write of its own.
@@ -340,14 +359,12 @@ class Intake:
 
     def withdraw(self, entry: Entry) -> None:
         """Whoever asked for a turn to be cancelled when they leave has left."""
-        if entry.live is not None and not entry.live.moved:
+        if entry.live is not None:
             self._turns.stopping.stop(entry.live, Stop("cancelled"))
-        else:
-            self._turns.errands.spawn(self._cancel_elsewhere(entry.turn))
+        if self._store.durable:
+            self._turns.errands.spawn(self._leave_word(entry.turn))
 
-    async def _cancel_elsewhere(self, turn: Turn) -> None:
+    async def _leave_word(self, turn: Turn) -> None:
+        # for whoever runs the turn, should that be another, or become another
         key = SessionKey(turn.tenant, turn.session_id)
-        try:
-            await self._store.signal(key, CancelTurn(turn.id))
-        except StoreUnavailable as error:
-            _log.warning("turn is not cancelled", turn_id=turn.id, error=error.code)
+        await self._turns.writer.insist(lambda: self._store.signal(key, CancelTurn(turn.id)))

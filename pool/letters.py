@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from pool.errors import LeaseLost
@@ -21,11 +23,18 @@ class Letters:
         self._store = store
         self._turns = turns
 
+    async def read_all(self, session: Session) -> None:
+        """Read the inbox of a session that was just claimed, and empty it."""
+        await self.read(session)
+        if session.letter:
+            await self.read(session)
+
     async def read(self, session: Session) -> None:
         """Do what the inbox says, letter by letter. Reading one twice does nothing twice."""
         lease = session.lease
         if lease is None:
             return
+        session.looked_at = asyncio.get_running_loop().time()
         try:
             inbox = await self._store.inbox(lease, session.letter)
         except LeaseLost as error:
@@ -54,12 +63,17 @@ class Letters:
     def _arrived(self, session: Session, arrived: TurnArrived, inbox: Inbox) -> None:
         session.accepted = max(session.accepted, arrived.number)
         record = inbox.turns.get(arrived.turn_id)
-        if record is None or record.ended or record.id in session.turns:
+        if record is None or record.ended:
             return
         # whoever accepted it may have taken for granted that it starts at once
-        record.state, record.attempt = "queued", 0
-        turn = revived(record, arrived.number, self._turns.clock(), self._turns.wall())
-        self._turns.revival.adopt(session, turn)
+        here = session.turns.get(record.id)
+        if here is None:
+            record.state, record.attempt = "queued", 0
+            turn = revived(record, arrived.number, self._turns.clock(), self._turns.wall())
+            self._turns.revival.adopt(session, turn)
+        elif here.phase == "queued":
+            # it came with the claim, and nobody had read the letter before
+            here.record.state, here.record.attempt = "queued", 0
 
     async def _decide(self, turn: LiveTurn, decision: DecideCall) -> None:
         question = (decision.call_id, decision.asked)

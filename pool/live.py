@@ -115,6 +115,11 @@ class LiveTurn(Struct, kw_only=True, eq=False):
         return self.record.request.if_busy in MAKES_WAY
 
     @property
+    def at_work(self) -> bool:
+        """Whether what its agent does now is the turn's."""
+        return self.phase == "running" and not self.moved
+
+    @property
     def stopping(self) -> bool:
         """Whether it is to end before its agent says so."""
         return self.stop is not None

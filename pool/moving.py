@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from pool.doubts import Doubts
 from pool.errors import LeaseLost, StoreUnavailable
 from pool.live import MOVED, LiveTurn
 from pool.observer import Move
@@ -21,20 +22,24 @@ _log = structlog.get_logger("pool.moving")
 class Moving:
     """Lets go of sessions, and of the turns in them."""
 
-    def __init__(self, turns: Turns, store: Store) -> None:
+    def __init__(self, turns: Turns, store: Store, doubts: Doubts) -> None:
         self._turns = turns
         self._store = store
+        self._doubts = doubts
 
     def fenced(self, session: Session, lease: Lease) -> None:
         """The store says that the lease is not ours any more."""
         # one that was claimed meanwhile is another
         if session.lease is lease:
+            # the store may have lost what it had of us: then it still thinks that it is here
+            self._doubts.session(session.key)
             self._let_go(session, "fenced")
 
     def _let_go(self, session: Session, how: Move) -> None:
         # Its turns go on, or begin anew, elsewhere. An agent that still runs in it is cancelled.
         session.lease = None
         session.letter = ""
+        session.foreign = False
         session.log.let_go()
         turns = list(session.turns.values())
         session.turns.clear()
@@ -69,6 +74,12 @@ class Moving:
         for session in {turn.session: None for turn in self._turns.live.values()}:
             self.hand_back_soon(session)
 
+    def hand_back_paused(self) -> None:
+        """Give back what waits for humans: they may take longer than any shutdown."""
+        for turn in list(self._turns.live.values()):
+            if turn.phase == "waiting":
+                self.hand_back_soon(turn.session)
+
     def move_all(self) -> None:
         """Stop what still runs, so that it can be given back."""
         for turn in list(self._turns.live.values()):
@@ -78,13 +89,15 @@ class Moving:
     async def _hand_back(self, session: Session) -> None:
         # Only a session in which nothing runs can be another's.
         current, lease = session.current, session.lease
-        if lease is None or (current is not None and current.phase in ("running", "ending")):
+        if lease is None or session.ending or (current is not None and current.phase == "running"):
             return
         try:
-            await self._turns.writer.flush(session, None if current is None else current.record)
+            await self._turns.writer.flush(session, current)
             if session.lease is lease:
                 self._let_go(session, "handed_back")
+                self._doubts.session(session.key)
                 await self._store.release(lease)
+                self._doubts.sessions.pop(session.key, None)
         except LeaseLost as error:
             _log.info("session was claimed before it was given back", error=error.detail)
         except StoreUnavailable as error:

@@ -80,7 +80,7 @@ class AgentPool(Asking):
         self._wall = wall
         self._ids = Ids()
         self._dispatchers: dict[str, Dispatcher] = {}
-        self._opened = False
+        self._opened = self._drained = False
         self._ticks = 0
         self._tick_timer: asyncio.TimerHandle | None = None
         self._watchdog: Watchdog | None = None
@@ -190,6 +190,11 @@ class AgentPool(Asking):
         """Whether the pool takes no more turns."""
         return self._intake.closed
 
+    @property
+    def drained(self) -> bool:
+        """Whether the pool takes no more turns, and has given its turns the time they had."""
+        return self._drained
+
     async def drain(self, *, deadline_s: float) -> None:
         """Take no more turns and wait for those that run, at most so long; then interrupt them, or
         give them back to a store that outlives the process.
@@ -201,9 +206,10 @@ class AgentPool(Asking):
         await self._parts.order.settled(grace_s)
         if not self.store.durable:
             await drain(self._turns, deadline_s=deadline_s, grace_s=grace_s)
-            return
-        others = self._parts.replicas.serving
-        await hand_over(self._turns, deadline_s=deadline_s, grace_s=grace_s, others=others)
+        else:
+            others = self._parts.replicas.serving
+            await hand_over(self._turns, deadline_s=deadline_s, grace_s=grace_s, others=others)
+        self._drained = True
 
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(self.config.tick_s / _STORE_TICKS, self._tick)

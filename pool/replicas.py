@@ -8,6 +8,7 @@ import msgspec
 
 from pool.stats import AgentStats, PoolStats, ReplicaStats
 from pool.store.base import Store
+from pool.store.sharing import Replica
 
 _decode = msgspec.json.Decoder(ReplicaStats).decode
 
@@ -37,17 +38,18 @@ class Replicas:
         )
         self._store.announce(self._name, msgspec.json.encode(mine))
         found = await self._store.replicas()
-        self.others = tuple(
-            _decode(replica.status)
-            for replica in found
-            if replica.name != self._name and replica.status
-        )
+        others = (_read(replica) for replica in found if replica.name != self._name)
+        self.others = tuple(other for other in others if other is not None)
         self._given.clear()
 
     @property
     def serving(self) -> bool:
         """Whether another process takes turns."""
         return any(not other.draining for other in self.others)
+
+    def serve(self, agent: str) -> bool:
+        """Whether another process serves the agent."""
+        return any(_of(other, agent) for other in self.others)
 
     def take_room(self, agent: str) -> bool:
         """Whether another process has an idle actor for a turn of this agent; it counts as used."""
@@ -57,6 +59,14 @@ class Replicas:
             return False
         self._given[agent] = given + 1
         return True
+
+
+def _read(replica: Replica) -> ReplicaStats | None:
+    try:
+        return _decode(replica.status) if replica.status else None
+    except msgspec.MsgspecError:
+        # of another version, which says other things of itself: nothing is given away to it
+        return None
 
 
 def _of(replica: ReplicaStats, agent: str) -> list[AgentStats]:

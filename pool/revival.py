@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING
 
 from pool.config import PoolConfig
@@ -22,6 +22,8 @@ class Revival:
     def __init__(
         self, turns: Turns, dispatchers: Mapping[str, Dispatcher], config: PoolConfig
     ) -> None:
+        # whether another process serves an agent
+        self.served_elsewhere: Callable[[str], bool] = _nobody_else
         self._turns = turns
         self._dispatchers = dispatchers
         self._config = config
@@ -29,6 +31,12 @@ class Revival:
     def adopt(self, session: Session, turn: LiveTurn) -> None:
         """A turn that another process accepted for us."""
         turn.session = session
+        if self.foreign(turn.record.agent):
+            # while others roll out a new agent: they take it when this session is given back
+            session.foreign = True
+            if not session.turns:
+                self._turns.moving.hand_back_soon(session)
+            return
         self._turns.tell_moved(turn, "adopted")
         if self._serve(turn):
             self._turns.add(turn)
@@ -36,23 +44,33 @@ class Revival:
             session.join(turn)
             self._turns.watch_over(turn)
 
-    def restore(self, session: Session, turns: list[LiveTurn]) -> None:
-        """Turns that another process left behind go on, or begin anew, in their order."""
+    def foreign(self, agent: str) -> bool:
+        """Whether others serve the agent, and this process does not."""
+        return agent not in self._dispatchers and self.served_elsewhere(agent)
+
+    def restore(self, session: Session, turns: list[LiveTurn], alive: Container[str]) -> None:
+        """Turns that another process left behind go on, or begin anew, in their order. `alive`: the
+        processes that take part now.
+        """
         for turn in turns:
             turn.session = session
             self._turns.tell_moved(turn, "taken_over")
             self._turns.watch_over(turn)
-        first = session.restore(turns)
+        session.restore(turns)
         for turn in turns:
             if self._serve(turn):
                 self._turns.tell_place(turn)
-        if first is not None:
-            self.begin_again(first)
         for turn in turns:
-            if turn.record.request.on_disconnect == "cancel":
+            if turn.record.at and turn.record.at not in alive:
                 # whoever it was for was connected to a process that is gone
                 self._turns.stopping.stop(turn, Stop("cancelled"))
+
+    def begin(self, session: Session) -> None:
+        """What its inbox says was done: the turn whose turn it is may go."""
         self._turns.after_closing(session)
+        first = session.current
+        if first is not None and first.phase in ("queued", "waiting") and not first.moved:
+            self.begin_again(first)
 
     def begin_again(self, turn: LiveTurn) -> None:
         """It is the turn of one that had begun elsewhere, or is first in its session."""
@@ -87,3 +105,7 @@ def _urgent(turn: LiveTurn) -> LiveTurn | None:
     """The turn that was accepted to run at once, instead of this one."""
     later = (other for other in turn.session.line if other.number > turn.number)
     return next((other for other in later if other.makes_way), None)
+
+
+def _nobody_else(agent: str) -> bool:
+    return False

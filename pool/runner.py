@@ -13,7 +13,7 @@ from pool import scope
 from pool.agent import Agent, Approval, TurnEnd, TurnInput
 from pool.config import AgentSpec, PoolConfig
 from pool.context import TurnContext
-from pool.errors import AgentFailed, PoolError
+from pool.errors import AgentFailed, LeaseLost, PoolError
 from pool.live import LiveTurn
 from pool.observer import Observers, TasksLeakedNotice
 from pool.text import writable
@@ -51,6 +51,9 @@ class Runner:
                 outcome = self._checked(end, turn)
             except asyncio.CancelledError:
                 outcome = self._cancelled(turn)
+            except LeaseLost as lost:
+                # the turn goes on in another process: that says nothing of the agent
+                outcome = lost
             except Exception as error:
                 if turn.stop is None:
                     self._tell(turn, error)
@@ -70,7 +73,7 @@ class Runner:
             return TurnInput(text)
         lease = turn.session.lease
         if lease is None:
-            raise AgentFailed("the session is no longer held here")
+            raise LeaseLost("the session is no longer held here")
         state = await self._turns.load(lease, turn)
         if state.data is not None and state.format != agent.state_format:
             raise AgentFailed(

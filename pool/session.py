@@ -34,8 +34,12 @@ class Session(Struct, eq=False):
     accepted: int = 0
     # the last letter of its inbox that was read
     letter: str = ""
+    # when its inbox was last read, or its log fetched, on the loop's clock
+    looked_at: float = 0.0
     # whether another process watches it, so that events are stored sooner
     watched: bool = False
+    # it has a turn of an agent that only other processes serve
+    foreign: bool = False
     # whether the store tells us of what other processes write into it
     watching: bool = False
     lock: asyncio.Lock | None = None
@@ -93,17 +97,15 @@ class Session(Struct, eq=False):
             self.line.insert(place, turn)
         return False
 
-    def restore(self, turns: Sequence[LiveTurn]) -> LiveTurn | None:
+    def restore(self, turns: Sequence[LiveTurn]) -> None:
         """Take in what another process left behind, in the order in which it runs: what had begun,
-        what makes way for itself (the latest first), the rest as accepted. The turn whose turn it
-        is, if nothing of the time before still runs here.
+        what makes way for itself (the latest first), the rest as accepted.
         """
         self.turns.update({turn.record.id: turn for turn in turns})
         self.line.extend(sorted(turns, key=_rank))
-        if self.current is not None or not self.line:
-            return None
-        self.current = self.line.pop(0)
-        return self.current
+        # what is left of the time before may still run
+        if self.current is None and self.line:
+            self.current = self.line.pop(0)
 
     def withdraw(self, turn: LiveTurn) -> None:
         """A turn will not run: it leaves the line now, and the session when its end is stored."""
@@ -112,7 +114,9 @@ class Session(Struct, eq=False):
 
     def leave(self, turn: LiveTurn) -> LiveTurn | None:
         """A turn ended: the one whose turn it now is, if that changes."""
-        self.turns.pop(turn.record.id, None)
+        # it may have come back, as another, before its old agent had stopped
+        if self.turns.get(turn.record.id) is turn:
+            del self.turns[turn.record.id]
         if turn is not self.current:
             return None
         self.current = self.line.pop(0) if self.line else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from pool.events import Cursor
@@ -43,6 +44,7 @@ class Sessions:
         if session is None:
             session = self._sessions[lease.key] = Session(lease.key, log_from(end))
         session.claimed(lease, end)
+        session.looked_at = asyncio.get_running_loop().time()
         return session
 
     def open(self, key: SessionKey, end: Cursor) -> Session:

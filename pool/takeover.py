@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from itertools import islice
 
 import structlog
 
 from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
+from pool.doubts import Doubts
 from pool.letters import Letters
 from pool.live import revived
 from pool.order import InOrder
 from pool.sessions import Sessions
 from pool.store.base import SessionKey, Store
-from pool.store.sharing import Claim
+from pool.store.sharing import CancelTurn, Claim
+from pool.turn import Turn
 from pool.turns import Turns
 
 _log = structlog.get_logger("pool.takeover")
 
 # How many sessions are claimed in one go.
 _AT_ONCE = 100
+# How long a session is left to those who serve its agent, in seconds.
+_PASS_OVER_S = 5.0
 
 
 class Takeover:
@@ -37,6 +42,7 @@ class Takeover:
         dispatchers: Mapping[str, Dispatcher],
         order: InOrder,
         letters: Letters,
+        doubts: Doubts,
     ) -> None:
         self.closed = False
         self._name = name
@@ -47,15 +53,21 @@ class Takeover:
         self._dispatchers = dispatchers
         self._order = order
         self._letters = letters
+        self._doubts = doubts
+        # sessions for others to take, and until when
+        self._passed_over: dict[SessionKey, float] = {}
 
     async def sweep(self) -> None:
-        """Claim what has been orphaned, up to the room in the queue."""
+        """Claim what is ours by the store's account, and what has been orphaned, up to the room in
+        the queue.
+        """
+        await self._clear_up()
         waiting = sum(dispatcher.waiting for dispatcher in self._dispatchers.values())
         room = min(_AT_ONCE, self._config.queue_max - waiting)
-        if self.closed or room <= 0:
-            return
-        orphans = await self._store.orphans(room)
-        taken = (self._order.done(key, self._take(key)) for key in orphans)
+        found = list(islice(self._doubts.sessions, _AT_ONCE))
+        if room > 0 and not self.closed:
+            found += await self._store.orphans(room)
+        taken = (self._order.done(key, self._take(key)) for key in dict.fromkeys(found))
         for result in await asyncio.gather(*taken, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
@@ -67,13 +79,48 @@ class Takeover:
 
     async def _take(self, key: SessionKey) -> None:
         session = self._sessions.get(key)
-        if self.closed or (session is not None and session.lease is not None):
+        if self.closed or (session is not None and session.held):
+            self._doubts.sessions.pop(key, None)
             return
+        if self._turns.clock() < self._passed_over.get(key, 0.0):
+            return
+        self._passed_over.pop(key, None)
+        # until there is an answer
+        self._doubts.session(key)
         claim = await self._store.claim(key, self._name)
+        del self._doubts.sessions[key]
         if claim is not None:
             await self._restore(claim)
 
+    async def _clear_up(self) -> None:
+        # Turns of which nobody knows here whether they were accepted.
+        for turn, repeatable in list(islice(self._doubts.turns.values(), _AT_ONCE)):
+            kept = await self._store.turn(turn.id)
+            if kept is not None and not kept.ended:
+                key = SessionKey(turn.tenant, turn.session_id)
+                if not repeatable:
+                    # its caller was told that it was refused, and cannot ask for it again
+                    await self._store.signal(key, CancelTurn(turn.id))
+                await self._order.done(key, self._recover(key, kept))
+            self._doubts.turns.pop(turn.id, None)
+
+    async def _recover(self, key: SessionKey, record: Turn) -> None:
+        session = self._sessions.get(key)
+        if session is None or not session.held:
+            self._doubts.session(key)
+        elif record.id not in session.turns:
+            record.state, record.attempt = "queued", 0
+            turn = revived(record, session.accepted + 1, self._turns.clock(), self._turns.wall())
+            self._turns.revival.adopt(session, turn)
+            await self._letters.read(session)
+
     async def _restore(self, claim: Claim) -> None:
+        if any(self._turns.revival.foreign(record.agent) for _, record in claim.turns):
+            key = claim.lease.key
+            self._passed_over[key] = self._turns.clock() + _PASS_OVER_S
+            await self._store.release(claim.lease)
+            return
+        alive = {replica.name for replica in await self._store.replicas()}
         session = self._sessions.take(claim.lease, claim.end)
         now, wall = self._turns.clock(), self._turns.wall()
         turns = [revived(record, number, now, wall) for number, record in claim.turns]
@@ -84,5 +131,7 @@ class Takeover:
             turns=len(turns),
             attempts=max((turn.record.attempt for turn in turns), default=0),
         )
-        self._turns.revival.restore(session, turns)
-        await self._letters.read(session)
+        self._turns.revival.restore(session, turns, alive)
+        await self._turns.writer.insist(lambda: self._letters.read_all(session))
+        if session.held:
+            self._turns.revival.begin(session)

@@ -12,6 +12,7 @@ from pool.approvals import Approvals
 from pool.config import PoolConfig
 from pool.deadlines import Deadlines
 from pool.dispatcher import Dispatcher
+from pool.doubts import Doubts
 from pool.emptying import Emptying
 from pool.ending import Ending
 from pool.errands import Errands
@@ -58,6 +59,7 @@ class Turns:
         dispatchers: Mapping[str, Dispatcher],
         observers: Observers,
         deliveries: Deliveries | None,
+        doubts: Doubts,
         clock: Callable[[], float],
         wall: Callable[[], float],
         random: Random,
@@ -79,7 +81,7 @@ class Turns:
         self.errands = Errands(clock)
         self.emptying = Emptying(self.live)
         self.approvals = Approvals(self)
-        self.moving = Moving(self, store)
+        self.moving = Moving(self, store, doubts)
         self.revival = Revival(self, dispatchers, config)
         self.writer = Writer(
             store, fenced=self.moving.fenced, spawn=self.errands.spawn, random=random
@@ -171,7 +173,7 @@ class Turns:
         if turn.start_stored or not self._durable:
             return
         try:
-            await self.writer.flush(turn.session, turn.record)
+            await self.writer.flush(turn.session, turn)
             turn.start_stored = True
         except LeaseLost:
             raise
@@ -205,7 +207,7 @@ class Turns:
         record.resumes = True
         turn.phase = "waiting"
         try:
-            await self.writer.insist(lambda: self.writer.flush(turn.session, record, change))
+            await self.writer.insist(lambda: self.writer.flush(turn.session, turn, change))
         except LeaseLost:
             return
         except PoolError as error:
@@ -373,10 +375,12 @@ class Turns:
             self.approvals.forget(turn)
         if turn.waiters:
             turn.wake()
-        if following is None:
-            self._sessions.settle(session)
-        elif self.closing is not None:
+        if session.turns and self.closing is not None:
             self.after_closing(session)
+        elif session.foreign and not session.turns:
+            self.moving.hand_back_soon(session)
+        elif following is None:
+            self._sessions.settle(session)
         elif following.record.attempt:
             self.revival.begin_again(following)
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -63,8 +62,7 @@ class Upkeep:
         self._closed = True
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
 
     def nudged(self, nudge: Nudge) -> None:
         """Another process says that there is something to see."""
@@ -83,6 +81,17 @@ class Upkeep:
             found = self._sessions.get(nudge.key)
             if found is not None and found.held:
                 self._do(self._read(found))
+
+    def _look_around(self, now: float) -> None:
+        # A nudge may have been lost on its way.
+        if not self._store.shared:
+            return
+        for session in self._sessions.held():
+            if now - session.looked_at > self._store.lease_s / 3:
+                self._do(self._read(session))
+        for session in self._sessions.watched():
+            if now - session.looked_at > self._store.lease_s:
+                self._followers.more(session.key)
 
     async def _read(self, session: Session) -> None:
         await self._order.done(session.key, self._letters.read(session))
@@ -109,10 +118,14 @@ class Upkeep:
                 if self._missed or loop.time() - last > self._store.lease_s:
                     self._missed = False
                     self.nudged(Nudge("all"))
+                else:
+                    self._look_around(loop.time())
                 last = loop.time()
             except StoreUnavailable as error:
                 if self._reachable:
                     # once for an outage
                     self._reachable = False
                     _log.warning("store cannot be reached", error=error.detail)
+            except Exception:
+                _log.exception("upkeep failed", remedy="it is done again: report this, please")
             await asyncio.sleep(self._every_s)

@@ -6,11 +6,19 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Literal
 
 from pool.decisions import Decisions
-from pool.errors import Conflict, Draining, LeaseLost, NotFound
-from pool.events import ApprovalDecided, Cursor, Event
+from pool.errors import Conflict, Draining, LeaseLost, NotFound, StoreUnavailable
+from pool.events import (
+    ApprovalDecided,
+    ApprovalRequested,
+    Cursor,
+    Event,
+    HistoryLost,
+    TurnEnded,
+)
 from pool.follow import Followers
 from pool.live import LiveTurn, Stop
 from pool.reader import Reader
@@ -25,6 +33,9 @@ from pool.turns import Turns
 _OBEYS_S = 0.25
 # How often a turn that another process runs is looked at, should nothing be heard, in seconds.
 _LOOK_S = 1.0
+_PAUSES_S = 0.05
+# After one of these the turn is looked at in the store.
+_TELLING = (TurnEnded, ApprovalRequested, HistoryLost)
 
 
 class Watch(Records, ABC):
@@ -38,8 +49,8 @@ class Watch(Records, ABC):
 
     @property
     @abstractmethod
-    def draining(self) -> bool:
-        """Whether the pool takes no more turns."""
+    def drained(self) -> bool:
+        """Whether the pool takes no more turns, and has given its turns the time they had."""
 
     async def turn(self, turn_id: str, *, principal: Principal = ANYONE) -> Turn:
         """A turn as it is now (a copy, while it has not ended); `NotFound` if there is none."""
@@ -70,7 +81,10 @@ class Watch(Records, ABC):
                 return task.result()
         finally:
             task.cancel()
-        return await self.turn(turn_id, principal=principal)
+        live = self._turns.live.get(turn_id)
+        if live is not None and live.tenant == principal.tenant:
+            return live.snapshot()
+        return await super().turn(turn_id, principal=principal)
 
     async def events(
         self,
@@ -99,13 +113,23 @@ class Watch(Records, ABC):
         Cancelling an ended turn changes nothing.
         """
         turn = await self.turn(turn_id, principal=principal)
-        live = self._turns.live.get(turn_id)
+        if not turn.ended:
+            await self._cancel(turn)
+        return await self.wait(turn_id, timeout_s=_OBEYS_S, principal=principal)
+
+    async def _cancel(self, turn: Turn) -> None:
+        live = self._turns.live.get(turn.id)
+        if self.store.durable:
+            # said to the store first: it holds for whoever runs the turn next, too
+            try:
+                await self.store.signal(
+                    SessionKey(turn.tenant, turn.session_id), CancelTurn(turn.id)
+                )
+            except StoreUnavailable:
+                if live is None:
+                    raise
         if live is not None:
             self._turns.stopping.stop(live, Stop("cancelled"))
-        elif not turn.ended:
-            key = SessionKey(turn.tenant, turn.session_id)
-            await self.store.signal(key, CancelTurn(turn_id))
-        return await self.wait(turn_id, timeout_s=_OBEYS_S, principal=principal)
 
     async def decide(
         self,
@@ -231,6 +255,9 @@ class Watch(Records, ABC):
 
     async def _elsewhere(self, turn: Turn, *, until_paused: bool, principal: Principal) -> Turn:
         reader = await self.watch_session(turn.session_id, principal=principal)
+        insist = self._turns.writer.insist
+        stored = partial(super().turn, turn.id, principal=principal)
+        look_s = _LOOK_S
         try:
             while not (turn.ended or (until_paused and turn.state == "waiting" and turn.pending)):
                 self._check_open(turn)
@@ -238,12 +265,13 @@ class Watch(Records, ABC):
                     return await self._outcome(
                         turn.id, until_paused=until_paused, principal=principal
                     )
-                await asyncio.wait(
-                    [waiting := asyncio.ensure_future(reader.wait())], timeout=_LOOK_S
-                )
-                waiting.cancel()
-                await reader.take()
-                turn = await super().turn(turn.id, principal=principal)
+                await _wait(reader, look_s)
+                events = [e for e in await insist(reader.take) if e.turn_id in (turn.id, "")]
+                if any(isinstance(event, ApprovalRequested) for event in events):
+                    # that it has paused is stored a moment later, without an event
+                    look_s = _PAUSES_S
+                if not events or any(isinstance(event, _TELLING) for event in events):
+                    turn = await insist(stored)
         finally:
             reader.close()
         return turn
@@ -255,7 +283,7 @@ class Watch(Records, ABC):
             )
 
     def _check_open(self, turn: Turn) -> None:
-        if self.draining:
+        if self.drained:
             raise Draining(
                 "this server is shutting down; the turn goes on, here after a restart or in "
                 "another process: ask for it again",
@@ -276,3 +304,11 @@ class Watch(Records, ABC):
                     live.waiters.remove(waiter)
         if live.failure is not None:
             raise live.failure
+
+
+async def _wait(reader: Reader, timeout_s: float) -> None:
+    waiting = asyncio.ensure_future(reader.wait())
+    try:
+        await asyncio.wait([waiting], timeout=timeout_s)
+    finally:
+        waiting.cancel()

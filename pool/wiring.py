@@ -13,6 +13,7 @@ from pool.clock import clock_of
 from pool.config import AgentSpec, PoolConfig
 from pool.decisions import Decisions
 from pool.dispatcher import Dispatcher
+from pool.doubts import Doubts
 from pool.follow import Followers
 from pool.ids import Ids
 from pool.intake import Intake
@@ -61,6 +62,7 @@ def wire(
 ) -> Parts:
     """All parts of the pool `name`, on the running loop; `dispatchers` is filled."""
     sessions = Sessions()
+    doubts = Doubts()
     deliveries = None
     if webhooks is not None:
         deliveries = Deliveries(
@@ -73,6 +75,7 @@ def wire(
         dispatchers=dispatchers,
         observers=observers,
         deliveries=deliveries,
+        doubts=doubts,
         clock=clock_of(asyncio.get_running_loop()),
         wall=wall,
         random=random,
@@ -86,6 +89,7 @@ def wire(
     followers = Followers(name, store, session=sessions.get, spawn=spawn)
     sessions.unattended = followers.check_soon
     replicas = Replicas(name, store, stats)
+    turns.revival.served_elsewhere = replicas.serve
     takeover = Takeover(
         name=name,
         config=config,
@@ -95,6 +99,7 @@ def wire(
         dispatchers=dispatchers,
         order=order,
         letters=letters,
+        doubts=doubts,
     )
     intake = Intake(
         name=name,
@@ -110,6 +115,7 @@ def wire(
         order=order,
         letters=letters,
         replicas=replicas,
+        doubts=doubts,
         webhooks=webhooks,
     )
     upkeep = Upkeep(

@@ -11,11 +11,11 @@ import structlog
 
 from pool.errors import LeaseLost, StoreUnavailable
 from pool.events import Event
+from pool.live import LiveTurn
 from pool.order import Spawn
 from pool.patience import patiently
 from pool.session import Session
 from pool.store.base import Lease, StateChange, Store
-from pool.turn import Turn
 
 T = TypeVar("T")
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 # in another process, and while somebody does.
 ALONE_S = 0.25
 WATCHED_S = 0.025
+# The longest pause between two tries while the store cannot be reached, in seconds.
+PAUSE_MAX_S = 2.0
 
 _log = structlog.get_logger("pool.writer")
 
@@ -45,10 +47,13 @@ class Writer:
         # sessions to be flushed when the timer of that delay rings
         self._noted: dict[float, set[Session]] = {ALONE_S: set(), WATCHED_S: set()}
         self._timers: dict[float, asyncio.TimerHandle] = {}
+        # while the store cannot be reached: no try before then, and each time a longer pause
+        self._down_until = 0.0
+        self._pause_s = 0.0
         self._loop = asyncio.get_running_loop()
 
     async def flush(
-        self, session: Session, record: Turn | None = None, state: StateChange | None = None
+        self, session: Session, turn: LiveTurn | None = None, state: StateChange | None = None
     ) -> None:
         """Give the store what the log has and it has not; a turn's record and checkpoint with it.
 
@@ -56,9 +61,10 @@ class Writer:
         """
         async with session.writing:
             lease = session.lease
-            if lease is None:
+            if lease is None or (turn is not None and turn.moved):
                 raise LeaseLost(f"session {session.key.id} is no longer held here")
             events = session.log.take_unstored()
+            record = None if turn is None else turn.record
             try:
                 session.watched = await self._store.append(lease, events, record, state)
             except BaseException as error:
@@ -75,8 +81,11 @@ class Writer:
                 await self.flush(session)
         except LeaseLost as error:
             _log.warning("session is held by another process", error=error.detail)
+            self._pause_s = 0.0
         except StoreUnavailable:
             # the pool's upkeep says so to operators; here it is tried again
+            self._pause_s = min(PAUSE_MAX_S, max(ALONE_S, 2 * self._pause_s))
+            self._down_until = self._loop.time() + self._pause_s
             self.note(session)
 
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -97,6 +106,10 @@ class Writer:
         self._timers.clear()
 
     def _ring(self, delay_s: float) -> None:
+        left_s = self._down_until - self._loop.time()
+        if left_s > 0:
+            self._timers[delay_s] = self._loop.call_later(left_s, self._ring, delay_s)
+            return
         del self._timers[delay_s]
         noted, self._noted[delay_s] = self._noted[delay_s], set()
         for session in noted:

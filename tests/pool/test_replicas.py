@@ -11,7 +11,7 @@ import pytest
 
 from pool import AgentPool, AgentSpec, PoolConfig
 from pool.agent import Context, Decision, ToolCall, TurnEnd, TurnInput
-from pool.errors import Conflict, DeadLetter, Draining, SessionBusy
+from pool.errors import Conflict, DeadLetter, SessionBusy
 from pool.events import Event, HistoryLost, TurnStarted
 from pool.observer import Notice, TurnMovedNotice
 from pool.store.base import SessionKey
@@ -394,8 +394,7 @@ async def test_a_drain_hands_back_what_it_does_not_finish() -> None:
         await a.drain(deadline_s=5)
         assert now() - began <= 5 + a.config.cancel_grace_s
         assert a.stats().turns == 0
-        with pytest.raises(Draining):
-            await asking
+        assert (await asking).state == "completed"
         ended = [await b.wait(turn.id) for turn in (running, queued, alone)]
         assert [turn.state for turn in ended] == ["completed"] * 3
         assert [turn.attempt for turn in ended] == [2, 1, 2]
