@@ -108,9 +108,9 @@ class Dispatcher:
         return bool(self.supervisor.idle) and self.queue.empty and self.limiter.free > 0
 
     @property
-    def at_once(self) -> bool:
-        """Whether a turn would not have to wait: an actor is idle, or can be started."""
-        return self._at_once()
+    def has_room(self) -> bool:
+        """Whether one more turn would not have to wait, all that are on their way counted."""
+        return self._startable() > self._placed
 
     def oldest_wait_s(self, now: float) -> float:
         """How long the turn that waits longest for an actor has waited."""
@@ -310,9 +310,12 @@ class Dispatcher:
     # --- the parts of admission and assignment
 
     def _at_once(self) -> bool:
+        return self._startable() > len(self.queue)
+
+    def _startable(self) -> int:
         supervisor = self.supervisor
         actors = len(supervisor.idle) + len(supervisor.starting) + supervisor.room(self.capacity)
-        return min(actors, self.limiter.free) > len(self.queue)
+        return min(actors, self.limiter.free)
 
     def _load(self, tenant: str, mine: int, ahead_in_session: int, *, at_once: bool) -> Load:
         must_start = not at_once and self.supervisor.live < self.capacity

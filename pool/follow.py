@@ -112,7 +112,8 @@ class Followers:
                 log.follow(page.events)
             elif page.lost is None:
                 # nothing was written since, by whoever holds it now
-                log.epoch = max(log.epoch, end.epoch)
+                if end.epoch > log.epoch:
+                    log.turn_to(end.epoch, log.seq)
                 return
 
     async def _unwatch(self, key: SessionKey) -> None:

@@ -35,6 +35,7 @@ from pool.session import Session
 from pool.sessions import Sessions
 from pool.store.base import Accepted, SessionKey, Store
 from pool.store.sharing import CancelTurn
+from pool.takeover import Takeover
 from pool.turn import ANYONE, Principal, Turn, TurnRequest
 from pool.turns import Turns
 from pool.webhooks import Webhooks
@@ -73,6 +74,7 @@ class Intake:
         order: InOrder,
         letters: Letters,
         replicas: Replicas,
+        takeover: Takeover,
         doubts: Doubts,
         webhooks: Webhooks | None,
     ) -> None:
@@ -90,6 +92,7 @@ class Intake:
         self._order = order
         self._letters = letters
         self._replicas = replicas
+        self._takeover = takeover
         self._doubts = doubts
         self._webhooks = webhooks
 
@@ -177,7 +180,7 @@ class Intake:
         # Where this process would have it wait, another may have an idle actor.
         return (
             bool(self._replicas.others)
-            and not (self.closed or dispatcher.at_once or parent is not None)
+            and not (self.closed or dispatcher.has_room or parent is not None)
             and not self._sessions.unfinished(key)
             and self._replicas.take_room(dispatcher.name)
         )
@@ -197,7 +200,7 @@ class Intake:
                 self._as_kept(live, dispatcher), self._name, idempotency_key
             )
             session = None
-            if accepted.new:
+            if accepted.new and not accepted.others:
                 session = self._sessions.claim(key, accepted)
                 if session is not None and accepted.lease is None:
                     await self._read_before(session, accepted.number)
@@ -206,6 +209,9 @@ class Intake:
             raise
         if session is None or not session.held:
             dispatcher.leave(key.tenant)
+            if accepted.others:
+                # it was left behind with turns in it: they go before this one
+                await self._turns.writer.insist(lambda: self._takeover.take(key, new=record.id))
             return self._elsewhere(record, accepted, key)
         live.session = session
         live.number = accepted.number

@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from pool.errors import LeaseLost
-from pool.live import LiveTurn, Stop, revived
+from pool.live import LiveTurn, Stop, not_begun, revived
 from pool.session import Session
 from pool.store.base import Store
 from pool.store.sharing import CancelTurn, DecideCall, Inbox, Letter, TurnArrived
@@ -23,12 +23,6 @@ class Letters:
         self._store = store
         self._turns = turns
 
-    async def read_all(self, session: Session) -> None:
-        """Read the inbox of a session that was just claimed, and empty it."""
-        await self.read(session)
-        if session.letter:
-            await self.read(session)
-
     async def read(self, session: Session) -> None:
         """Do what the inbox says, letter by letter. Reading one twice does nothing twice."""
         lease = session.lease
@@ -43,8 +37,11 @@ class Letters:
                 self._turns.moving.fenced(session, lease)
             # else the answer to the commit, which may have released it, is on its way
             return
-        if session.lease is not lease:
-            return
+        if session.lease is lease:
+            await self.follow(session, inbox)
+
+    async def follow(self, session: Session, inbox: Inbox) -> None:
+        """Do what was read."""
         session.watched = inbox.watched
         for letter in inbox.letters:
             await self._do(session, letter, inbox)
@@ -61,19 +58,19 @@ class Letters:
         session.letter = letter.place
 
     def _arrived(self, session: Session, arrived: TurnArrived, inbox: Inbox) -> None:
-        session.accepted = max(session.accepted, arrived.number)
         record = inbox.turns.get(arrived.turn_id)
-        if record is None or record.ended:
+        if arrived.number <= session.accepted or record is None:
+            # it came with the claim
             return
-        # whoever accepted it may have taken for granted that it starts at once
-        here = session.turns.get(record.id)
-        if here is None:
-            record.state, record.attempt = "queued", 0
+        session.accepted = arrived.number
+        if not record.ended:
+            begun = record.state != "queued"
+            not_begun(record)
             turn = revived(record, arrived.number, self._turns.clock(), self._turns.wall())
             self._turns.revival.adopt(session, turn)
-        elif here.phase == "queued":
-            # it came with the claim, and nobody had read the letter before
-            here.record.state, here.record.attempt = "queued", 0
+            if begun:
+                # so that nobody who claims the session takes it for begun
+                self._turns.errands.spawn(self._turns.note_queued(turn))
 
     async def _decide(self, turn: LiveTurn, decision: DecideCall) -> None:
         question = (decision.call_id, decision.asked)

@@ -82,6 +82,8 @@ class LiveTurn(Struct, kw_only=True, eq=False):
     loaded: AgentState | None = None
     # whether the store knows that this attempt has begun
     start_stored: bool = False
+    # its next start is its last, after others that ended a process: it runs apart from its like
+    suspect: bool = False
     # it no longer runs here, and has not ended
     moved: bool = False
     # runs out when an agent that is to stop does not
@@ -169,3 +171,9 @@ def revived(record: Turn, number: int, now: float, wall: float) -> LiveTurn:
         phase="waiting" if record.state == "waiting" else "queued",
         texts=[record.output] if record.output else [],
     )
+
+
+def not_begun(record: Turn) -> None:
+    """Whoever accepted the turn took for granted that it starts at once: it has not, as we know."""
+    record.state = "queued"
+    record.attempt = 0

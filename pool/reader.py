@@ -101,8 +101,9 @@ class Reader:
     def behind(self) -> int:
         """How many events lie between the cursor and the end of the log."""
         log = self._session.log
-        if self._cut_off(log):
-            return max(1, log.shown - log.restart.seq)
+        cut = self._cut_off(log)
+        if cut is not None:
+            return max(1, log.shown - cut.seq)
         return max(0, log.shown - self.cursor.seq)
 
     async def look(self) -> None:
@@ -145,9 +146,10 @@ class Reader:
     async def _next(self, limit: int) -> Sequence[Event]:
         log = self._session.log
         events: Sequence[Event] = ()
-        if self._cut_off(log):
-            again = log.after(log.restart, limit) if log.covers(log.restart) else ()
-            events = (self._lost(log.restart), *again)
+        cut = self._cut_off(log)
+        if cut is not None:
+            again = log.after(cut, limit) if log.covers(cut) else ()
+            events = (self._lost(cut), *again)
         elif self._ahead_of_log or not (self._placed and log.covers(self.cursor)):
             self._ahead_of_log = False
             page = await self._store.events(self._session.key, self.cursor, limit)
@@ -161,9 +163,11 @@ class Reader:
             self.cursor = events[-1].cursor
         return events
 
-    def _cut_off(self, log: Log) -> bool:
+    def _cut_off(self, log: Log) -> Cursor | None:
         # The log went back to before the cursor: what was read there is not the session's any more.
-        return self._restarts != log.restarts and self.cursor.seq > log.restart.seq
+        if self._restarts != log.restarts and self.cursor.seq > log.restart.seq:
+            return log.restart
+        return log.void(self.cursor)
 
     def _lost(self, end: Cursor) -> HistoryLost:
         return HistoryLost(

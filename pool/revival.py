@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ class Revival:
     ) -> None:
         # whether another process serves an agent
         self.served_elsewhere: Callable[[str], bool] = _nobody_else
+        # of those that may have broken a process: the one that runs, and those that wait for that
+        self._apart: LiveTurn | None = None
+        self._suspects: deque[LiveTurn] = deque()
         self._turns = turns
         self._dispatchers = dispatchers
         self._config = config
@@ -54,8 +58,10 @@ class Revival:
         """
         for turn in turns:
             turn.session = session
+            session.accepted = max(session.accepted, turn.number)
             self._turns.tell_moved(turn, "taken_over")
             self._turns.watch_over(turn)
+        session.arriving = True
         session.restore(turns)
         for turn in turns:
             if self._serve(turn):
@@ -67,10 +73,13 @@ class Revival:
 
     def begin(self, session: Session) -> None:
         """What its inbox says was done: the turn whose turn it is may go."""
+        session.arriving = False
         self._turns.after_closing(session)
         first = session.current
         if first is not None and first.phase in ("queued", "waiting") and not first.moved:
             self.begin_again(first)
+        elif first is None:
+            self._turns.settle(session)
 
     def begin_again(self, turn: LiveTurn) -> None:
         """It is the turn of one that had begun elsewhere, or is first in its session."""
@@ -86,8 +95,31 @@ class Revival:
             self._turns.approvals.lapse_later(turn)
             self._turns.go_on(turn)
         elif self._turns.closing is None:
-            self._turns.requeue(turn)
-            self._dispatchers[record.agent].ready(turn)
+            self._start_again(turn)
+
+    def left(self, suspect: LiveTurn) -> None:
+        """A suspect has left, or did no harm so far: the next one may go."""
+        if self._apart is not suspect:
+            return
+        self._apart = None
+        while self._suspects:
+            turn = self._suspects.popleft()
+            if turn.phase == "queued" and not turn.moved and turn.stop is None:
+                self._start_again(turn)
+                return
+
+    def _start_again(self, turn: LiveTurn) -> None:
+        # What runs when a process breaks is not all to blame for it. Before they are dead letters
+        # the suspects run one by one, so that the one that breaks it is alone.
+        record = turn.record
+        turn.suspect = record.state == "running" and record.attempt == self._config.max_attempts - 1
+        if turn.suspect and self._apart is not None:
+            self._suspects.append(turn)
+            return
+        if turn.suspect:
+            self._apart = turn
+        self._turns.requeue(turn)
+        self._dispatchers[record.agent].ready(turn)
 
     def _serve(self, turn: LiveTurn) -> bool:
         dispatcher = self._dispatchers.get(turn.record.agent)

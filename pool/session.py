@@ -38,6 +38,8 @@ class Session(Struct, eq=False):
     looked_at: float = 0.0
     # whether another process watches it, so that events are stored sooner
     watched: bool = False
+    # it was taken over, and its inbox not read yet: none of its turns goes before that
+    arriving: bool = False
     # it has a turn of an agent that only other processes serve
     foreign: bool = False
     # whether the store tells us of what other processes write into it

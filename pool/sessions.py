@@ -22,6 +22,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def __contains__(self, key: SessionKey) -> bool:
+        return key in self._sessions
+
     def get(self, key: SessionKey) -> Session | None:
         """The session, if it is in use here."""
         return self._sessions.get(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from itertools import islice
 
 import structlog
@@ -11,12 +11,13 @@ import structlog
 from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
 from pool.doubts import Doubts
+from pool.errors import StoreUnavailable
 from pool.letters import Letters
-from pool.live import revived
+from pool.live import LiveTurn, not_begun, revived
 from pool.order import InOrder
 from pool.sessions import Sessions
 from pool.store.base import SessionKey, Store
-from pool.store.sharing import CancelTurn, Claim
+from pool.store.sharing import CancelTurn, Claim, Inbox, TurnArrived
 from pool.turn import Turn
 from pool.turns import Turns
 
@@ -67,17 +68,27 @@ class Takeover:
         found = list(islice(self._doubts.sessions, _AT_ONCE))
         if room > 0 and not self.closed:
             found += await self._store.orphans(room)
-        taken = (self._order.done(key, self._take(key)) for key in dict.fromkeys(found))
-        for result in await asyncio.gather(*taken, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
+        for key in dict.fromkeys(found):
+            # what is on its way already is not waited for: it may wait for the store itself
+            if not self._order.busy(key):
+                self._order.run(key, self._try(key))
 
     async def offered(self, key: SessionKey) -> None:
         """A session wants a holder: claim it, if a turn of it could start at once here."""
         if any(dispatcher.starts_now for dispatcher in self._dispatchers.values()):
-            await self._order.done(key, self._take(key))
+            self._order.run(key, self._try(key))
 
-    async def _take(self, key: SessionKey) -> None:
+    async def _try(self, key: SessionKey) -> None:
+        try:
+            await self.take(key)
+        except StoreUnavailable as error:
+            # it is in doubt until the store answers
+            _log.info("session is not claimed yet", session_id=key.id, error=error.code)
+
+    async def take(self, key: SessionKey, *, new: str = "") -> None:
+        """Claim a session if it can be had, and go on with its turns; in its order only. `new`: a
+        turn that was accepted here just now.
+        """
         session = self._sessions.get(key)
         if self.closed or (session is not None and session.held):
             self._doubts.sessions.pop(key, None)
@@ -88,50 +99,79 @@ class Takeover:
         # until there is an answer
         self._doubts.session(key)
         claim = await self._store.claim(key, self._name)
-        del self._doubts.sessions[key]
         if claim is not None:
-            await self._restore(claim)
+            await self._restore(claim, new)
+        self._doubts.sessions.pop(key, None)
 
     async def _clear_up(self) -> None:
         # Turns of which nobody knows here whether they were accepted.
-        for turn, repeatable in list(islice(self._doubts.turns.values(), _AT_ONCE)):
-            kept = await self._store.turn(turn.id)
-            if kept is not None and not kept.ended:
-                key = SessionKey(turn.tenant, turn.session_id)
-                if not repeatable:
-                    # its caller was told that it was refused, and cannot ask for it again
-                    await self._store.signal(key, CancelTurn(turn.id))
-                await self._order.done(key, self._recover(key, kept))
-            self._doubts.turns.pop(turn.id, None)
+        doubted = list(islice(self._doubts.turns.values(), _AT_ONCE))
+        cleared = await asyncio.gather(
+            *(self._clear(turn, repeatable) for turn, repeatable in doubted),
+            return_exceptions=True,
+        )
+        for failure in cleared:
+            if isinstance(failure, BaseException):
+                raise failure
+
+    async def _clear(self, turn: Turn, repeatable: bool) -> None:
+        kept = await self._store.turn(turn.id)
+        if kept is not None and not kept.ended:
+            key = SessionKey(turn.tenant, turn.session_id)
+            if not repeatable:
+                # its caller was told that it was refused, and cannot ask for it again
+                await self._store.signal(key, CancelTurn(turn.id))
+            await self._order.done(key, self._recover(key, kept))
+        self._doubts.turns.pop(turn.id, None)
 
     async def _recover(self, key: SessionKey, record: Turn) -> None:
         session = self._sessions.get(key)
         if session is None or not session.held:
             self._doubts.session(key)
         elif record.id not in session.turns:
-            record.state, record.attempt = "queued", 0
+            not_begun(record)
             turn = revived(record, session.accepted + 1, self._turns.clock(), self._turns.wall())
             self._turns.revival.adopt(session, turn)
             await self._letters.read(session)
 
-    async def _restore(self, claim: Claim) -> None:
+    async def _restore(self, claim: Claim, new: str) -> None:
+        lease = claim.lease
         if any(self._turns.revival.foreign(record.agent) for _, record in claim.turns):
-            key = claim.lease.key
-            self._passed_over[key] = self._turns.clock() + _PASS_OVER_S
-            await self._store.release(claim.lease)
+            self._passed_over[lease.key] = self._turns.clock() + _PASS_OVER_S
+            await self._store.release(lease)
             return
-        alive = {replica.name for replica in await self._store.replicas()}
-        session = self._sessions.take(claim.lease, claim.end)
+        insist = self._turns.writer.insist
+        inbox = await insist(lambda: self._store.inbox(lease, ""))
+        replicas = await insist(self._store.replicas)
+        session = self._sessions.take(lease, claim.end)
+        self._turns.revival.restore(
+            session,
+            self._revived(claim, {new, *_arrived(inbox)}),
+            alive={self._name, *(replica.name for replica in replicas)},
+        )
+        await self._letters.follow(session, inbox)
+        # what was done is forgotten, before anything runs
+        await insist(lambda: self._letters.read(session))
+        if session.held:
+            self._turns.revival.begin(session)
+
+    def _revived(self, claim: Claim, unread: Container[str]) -> list[LiveTurn]:
         now, wall = self._turns.clock(), self._turns.wall()
+        for _, record in claim.turns:
+            if record.id in unread:
+                not_begun(record)
         turns = [revived(record, number, now, wall) for number, record in claim.turns]
-        session.accepted = max((turn.number for turn in turns), default=session.accepted)
         _log.info(
             "session taken over",
-            session_id=session.key.id,
+            session_id=claim.lease.key.id,
             turns=len(turns),
             attempts=max((turn.record.attempt for turn in turns), default=0),
         )
-        self._turns.revival.restore(session, turns, alive)
-        await self._turns.writer.insist(lambda: self._letters.read_all(session))
-        if session.held:
-            self._turns.revival.begin(session)
+        return turns
+
+
+def _arrived(inbox: Inbox) -> Iterator[str]:
+    """Turns of which no holder has heard."""
+    for letter in inbox.letters:
+        if isinstance(letter.content, TurnArrived):
+            yield letter.content.turn_id

@@ -111,7 +111,7 @@ class Turns:
         goes = session.join(turn)
         self.watch_over(turn)
         self.tell_place(turn)
-        if goes and self.closing is None:
+        if goes and self.closing is None and not session.arriving:
             self._dispatchers[turn.record.agent].ready(turn)
         if before is not None and turn.makes_way:
             self.stopping.stop(before, MAKES_WAY[turn.record.request.if_busy])
@@ -180,6 +180,14 @@ class Turns:
         except StoreUnavailable as error:
             _log.warning("start of a turn is not stored", turn_id=turn.id, error=error.code)
 
+    async def note_queued(self, turn: LiveTurn) -> None:
+        """Have the store know that it has not begun."""
+        try:
+            if turn.phase == "queued":
+                await self.writer.flush(turn.session, turn)
+        except StoreUnavailable as error:
+            _log.warning("turn counts as begun", turn_id=turn.id, error=error.code)
+
     async def load(self, lease: Lease, turn: LiveTurn) -> AgentState:
         """What the agent keeps of the session, or its checkpoint in this turn."""
         loaded, turn.loaded = turn.loaded, None
@@ -216,6 +224,8 @@ class Turns:
             return
         turn.actor = None
         turn.wake()
+        if turn.suspect:
+            self.revival.left(turn)
         self.approvals.lapse_later(turn)
         self.go_on(turn)
 
@@ -375,16 +385,24 @@ class Turns:
             self.approvals.forget(turn)
         if turn.waiters:
             turn.wake()
+        if turn.suspect:
+            self.revival.left(turn)
         if session.turns and self.closing is not None:
             self.after_closing(session)
         elif session.foreign and not session.turns:
             self.moving.hand_back_soon(session)
         elif following is None:
             self._sessions.settle(session)
+        elif session.arriving:
+            return
         elif following.record.attempt:
             self.revival.begin_again(following)
         else:
             self._dispatchers[following.record.agent].ready(following)
+
+    def settle(self, session: Session) -> None:
+        """Nothing of it may be left."""
+        self._sessions.settle(session)
 
     def forget(self, turn: LiveTurn) -> None:
         """It is no longer among the turns of this process."""

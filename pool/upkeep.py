@@ -13,9 +13,8 @@ from pool.follow import Followers
 from pool.letters import Letters
 from pool.order import InOrder, Spawn
 from pool.replicas import Replicas
-from pool.session import Session
 from pool.sessions import Sessions
-from pool.store.base import Store
+from pool.store.base import SessionKey, Store
 from pool.store.sharing import Nudge
 from pool.takeover import Takeover
 
@@ -70,17 +69,16 @@ class Upkeep:
             return
         if nudge.key is None:
             for session in self._sessions.held():
-                self._do(self._read(session))
+                self._do(self._order.done(session.key, self._read(session.key)))
             for session in self._sessions.watched():
                 self._followers.more(session.key)
         elif nudge.kind == "events":
             self._followers.more(nudge.key)
         elif nudge.kind == "work":
             self._do(self._takeover.offered(nudge.key))
-        else:
-            found = self._sessions.get(nudge.key)
-            if found is not None and found.held:
-                self._do(self._read(found))
+        elif self._order.busy(nudge.key) or nudge.key in self._sessions:
+            # it may be held only when the answer that is on its way has come
+            self._do(self._order.done(nudge.key, self._read(nudge.key)))
 
     def _look_around(self, now: float) -> None:
         # A nudge may have been lost on its way.
@@ -88,13 +86,15 @@ class Upkeep:
             return
         for session in self._sessions.held():
             if now - session.looked_at > self._store.lease_s / 3:
-                self._do(self._read(session))
+                self._do(self._order.done(session.key, self._read(session.key)))
         for session in self._sessions.watched():
             if now - session.looked_at > self._store.lease_s:
                 self._followers.more(session.key)
 
-    async def _read(self, session: Session) -> None:
-        await self._order.done(session.key, self._letters.read(session))
+    async def _read(self, key: SessionKey) -> None:
+        session = self._sessions.get(key)
+        if session is not None:
+            await self._letters.read(session)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         self._spawn(self._try(work))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, Literal
 
@@ -307,8 +307,6 @@ class Watch(Records, ABC):
 
 
 async def _wait(reader: Reader, timeout_s: float) -> None:
-    waiting = asyncio.ensure_future(reader.wait())
-    try:
-        await asyncio.wait([waiting], timeout=timeout_s)
-    finally:
-        waiting.cancel()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await reader.wait()

@@ -115,6 +115,7 @@ def wire(
         order=order,
         letters=letters,
         replicas=replicas,
+        takeover=takeover,
         doubts=doubts,
         webhooks=webhooks,
     )

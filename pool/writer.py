@@ -45,7 +45,7 @@ class Writer:
         self._spawn = spawn
         self._random = random
         # sessions to be flushed when the timer of that delay rings
-        self._noted: dict[float, set[Session]] = {ALONE_S: set(), WATCHED_S: set()}
+        self._noted: dict[float, dict[Session, None]] = {ALONE_S: {}, WATCHED_S: {}}
         self._timers: dict[float, asyncio.TimerHandle] = {}
         # while the store cannot be reached: no try before then, and each time a longer pause
         self._down_until = 0.0
@@ -95,7 +95,7 @@ class Writer:
     def note(self, session: Session) -> None:
         """The session has something for the store, soon."""
         delay_s = WATCHED_S if session.watched else ALONE_S
-        self._noted[delay_s].add(session)
+        self._noted[delay_s][session] = None
         if delay_s not in self._timers:
             self._timers[delay_s] = self._loop.call_later(delay_s, self._ring, delay_s)
 
@@ -106,15 +106,18 @@ class Writer:
         self._timers.clear()
 
     def _ring(self, delay_s: float) -> None:
-        left_s = self._down_until - self._loop.time()
-        if left_s > 0:
-            self._timers[delay_s] = self._loop.call_later(left_s, self._ring, delay_s)
-            return
         del self._timers[delay_s]
-        noted, self._noted[delay_s] = self._noted[delay_s], set()
-        for session in noted:
-            if session.lease is not None and session.log.unstored:
-                self._spawn(self.catch_up(session))
+        noted, self._noted[delay_s] = self._noted[delay_s], {}
+        due = [session for session in noted if session.lease is not None and session.log.unstored]
+        if due and self._pause_s:
+            left_s = self._down_until - self._loop.time()
+            # one asks for all whether the store is back
+            self._noted[delay_s] = dict.fromkeys(due if left_s > 0 else due[1:])
+            again_s = left_s if left_s > 0 else delay_s
+            self._timers[delay_s] = self._loop.call_later(again_s, self._ring, delay_s)
+            due = [] if left_s > 0 else due[:1]
+        for session in due:
+            self._spawn(self.catch_up(session))
 
 
 def give_back(session: Session, events: Sequence[Event]) -> None:

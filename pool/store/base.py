@@ -42,7 +42,8 @@ class Accepted(NamedTuple):
     `owner` ("": by nobody); if that is another, the turn is a letter in the session's inbox.
     `state` is what `load` would answer, if it was asked for and the session was claimed. `number`:
     a new turn is the session's `number`-th, from 1; a holder that misses one before it finds it in
-    the inbox.
+    the inbox. `others`: this call claimed a session in which somebody left unfinished turns behind;
+    `claim` says which.
     """
 
     turn: Turn
@@ -52,6 +53,7 @@ class Accepted(NamedTuple):
     end: Cursor
     state: AgentState | None = None
     number: int = 0
+    others: bool = False
 
 
 class StateChange(Struct, frozen=True):

@@ -143,7 +143,8 @@ class MemoryStore(MemoryReads, MemoryMaking, MemorySharing, MemoryOutbox, Memory
         state = None
         if with_state and lease is not None:
             state = session.transcript.state(turn.agent, turn.id)
-        return _new(Accepted, (turn, True, lease, holder, end, state, session.accepted))
+        others = lease is not None and session.unfinished > 1
+        return _new(Accepted, (turn, True, lease, holder, end, state, session.accepted, others))
 
     async def append(
         self,

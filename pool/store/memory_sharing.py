@@ -115,7 +115,7 @@ class MemorySharing(MemoryPart):
         watched = self._watchers(session, self._clock())
         session.open_mail().watchers.add(owner)
         if not watched:
-            self._nudge_holder(session, but=owner)
+            self._nudge_holder(session)
         return session.log.end
 
     async def unwatch(self, key: SessionKey, owner: str) -> None:
@@ -149,9 +149,9 @@ class MemorySharing(MemoryPart):
         else:
             self._offer(session)
 
-    def _nudge_holder(self, session: SessionRecord, *, but: str = "") -> None:
+    def _nudge_holder(self, session: SessionRecord) -> None:
         lease = session.lease
-        if lease is not None and session.held and lease.owner != but:
+        if lease is not None and session.held:
             self._members.nudge(lease.owner, Nudge("inbox", session.key))
 
     def _tell_watchers(self, session: SessionRecord) -> bool:
@@ -166,7 +166,7 @@ class MemorySharing(MemoryPart):
         mail, lease = session.mail, session.lease
         if mail is None:
             return []
-        holder = lease.owner if lease is not None and session.held else ""
+        holder = lease.owner if lease is not None else ""
         return [
             owner for owner in mail.watchers if owner != holder and self._members.alive(owner, now)
         ]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract import stores_memory
+from tests.contract import stores_memory, stores_redis, stores_sqlite
 from tests.contract.opened import Opening as Opening
 
-STORES = [*stores_memory.STORES]
+STORES = [*stores_memory.STORES, *stores_sqlite.STORES, *stores_redis.STORES]
 
 every_store = pytest.mark.parametrize("opening", STORES)

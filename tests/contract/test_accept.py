@@ -6,7 +6,7 @@ import pytest
 
 from pool.errors import IdempotencyMismatch, SessionBusy
 from pool.events import Cursor
-from pool.store.base import Lease
+from pool.store.base import Lease, StateChange
 from tests.contract.steps import S1, S2, accept, answer, commit, make_turn
 from tests.contract.stores import Opening, every_store
 
@@ -160,3 +160,31 @@ async def test_sessions_of_two_tenants_never_meet(opening: Opening) -> None:
         _, lease = await accept(store, other, "b")
         assert lease.key.tenant == "other"
         assert len((await store.turns(S1, None, 10)).items) == 1
+
+
+async def test_a_claim_brings_the_agents_state(opening: Opening) -> None:
+    """With `with_state`: what `load` would answer, also to a caller that asks again."""
+    async with opening() as (store, _):
+        await answer(store, "one", change=StateChange("f/1", b"kept"))
+        await answer(store, "two", agent="other", output="said")
+        turn = make_turn()
+        accepted = await store.accept(turn, owner="a", with_state=True)
+        assert accepted.lease is not None
+        assert accepted.state == await store.load(accepted.lease, "helper", turn.id)
+        assert accepted.state is not None
+        assert (accepted.state.format, accepted.state.data) == ("f/1", b"kept")
+        assert [message.content for message in accepted.state.unseen] == ["two", "said"]
+        again = await store.accept(turn, owner="a", with_state=True)
+        assert again == accepted
+
+
+async def test_a_state_comes_with_a_claim_only(opening: Opening) -> None:
+    """Not if nobody asked, not to who claims nothing, not with an earlier turn."""
+    async with opening() as (store, _):
+        await answer(store, change=StateChange("f/1", b"kept"))
+        assert (await store.accept(make_turn(), owner="a", key="k")).state is None
+        for owner in ("a", "b", ""):
+            accepted = await store.accept(make_turn(), owner=owner, with_state=True)
+            assert (accepted.lease, accepted.state) == (None, None)
+        earlier = await store.accept(make_turn(), owner="a", key="k", with_state=True)
+        assert (earlier.new, earlier.state) == (False, None)

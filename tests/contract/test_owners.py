@@ -27,6 +27,8 @@ from tests.contract.stores import Opening, every_store
 
 pytestmark = every_store
 
+Write = Callable[[Store, Lease, Turn], Awaitable[None]]
+
 
 async def test_who_is_silent_loses_what_it_holds(opening: Opening) -> None:
     """After a lease's time without a sign of life all its sessions are orphans, and no others."""
@@ -55,6 +57,40 @@ async def test_one_write_keeps_all_that_an_owner_holds(opening: Opening) -> None
         assert await store.claim(S2, "b") is None
         await pass_time(store.lease_s * 1.1)
         assert set(await store.orphans(10)) == {S1, S2}
+
+
+async def _by_accept(store: Store, lease: Lease, turn: Turn) -> None:
+    await store.accept(make_turn(), owner="a")
+
+
+async def _by_append(store: Store, lease: Lease, turn: Turn) -> None:
+    await store.append(lease, [], turn)
+
+
+async def _by_commit(store: Store, lease: Lease, turn: Turn) -> None:
+    await commit(store, lease, turn)
+
+
+async def _by_claim(store: Store, lease: Lease, turn: Turn) -> None:
+    await claim(store, S1, "a")
+
+
+async def _by_release(store: Store, lease: Lease, turn: Turn) -> None:
+    await store.release(lease)
+
+
+@pytest.mark.parametrize("write", [_by_accept, _by_append, _by_commit, _by_claim, _by_release])
+async def test_every_write_is_a_sign_of_life(opening: Opening, write: Write) -> None:
+    """Whatever an owner writes to one session keeps the others that it holds."""
+    async with opening() as (store, pass_time):
+        turn = make_turn()
+        _, lease = await accept(store, turn, "a")
+        await accept(store, make_turn(key=S2), "a")
+        await pass_time(store.lease_s * 0.7)
+        await write(store, lease, turn)
+        await pass_time(store.lease_s * 0.7)
+        assert S2 not in await store.orphans(10)
+        assert await store.claim(S2, "b") is None
 
 
 async def test_who_shows_itself_again_holds_what_nobody_took(opening: Opening) -> None:
@@ -128,9 +164,6 @@ async def _inbox(store: Store, lease: Lease, turn: Turn) -> None:
 
 async def _release(store: Store, lease: Lease, turn: Turn) -> None:
     await store.release(lease)
-
-
-Write = Callable[[Store, Lease, Turn], Awaitable[None]]
 
 
 @pytest.mark.parametrize("write", [_append, _commit, _inbox, _release])

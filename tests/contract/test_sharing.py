@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from pool.errors import LeaseLost
 from pool.events import Cursor
-from pool.store.base import Lease, SessionKey, StateChange, Store
+from pool.store.base import SessionKey, StateChange
 from pool.store.sharing import Nudge
-from pool.turn import Turn
 from tests.contract.nudges import joined
 from tests.contract.steps import (
     OTHER,
@@ -19,8 +17,8 @@ from tests.contract.steps import (
     S2,
     accept,
     answer,
+    claim,
     commit,
-    finish,
     log_of,
     make_turn,
     said,
@@ -45,14 +43,14 @@ async def test_a_claim_hands_over_all_that_is_unfinished(opening: Opening) -> No
         await store.release(lease)
         taken = await store.claim(S1, "b")
         assert taken is not None
-        assert [(number, turn.input) for number, turn in claim.turns] == [
+        assert [(number, turn.input) for number, turn in taken.turns] == [
             (1, "0"),
             (3, "2"),
             (4, "3"),
         ]
-        assert claim.end == Cursor(lease.epoch, 4)
-        assert (claim.lease.key, claim.lease.owner) == (S1, "b")
-        released = [await commit(store, claim.lease, turn) for _, turn in claim.turns]
+        assert taken.end == Cursor(lease.epoch, 4)
+        assert (taken.lease.key, taken.lease.owner) == (S1, "b")
+        released = [await commit(store, taken.lease, turn) for _, turn in taken.turns]
         assert released == [False, False, True]
         log, _ = await log_of(store, S1)
         assert [event.seq for event in log] == list(range(1, 17))
@@ -106,9 +104,9 @@ async def test_a_claimed_turn_goes_on_from_its_checkpoint(opening: Opening) -> N
         await store.release(lease)
         taken = await store.claim(S1, "b")
         assert taken is not None
-        [(number, found)] = claim.turns
+        [(number, found)] = taken.turns
         assert (number, found.state, found.attempt) == (1, "running", 1)
-        assert (await store.load(claim.lease, "helper", turn.id)).data == b"middle"
+        assert (await store.load(taken.lease, "helper", turn.id)).data == b"middle"
         assert (await log_of(store, S1))[0] == events
 
 
@@ -173,3 +171,20 @@ async def test_orphans_are_listed_up_to_a_limit(opening: Opening) -> None:
         rest = list(await store.orphans(2))
         assert len(rest) == 1
         assert {*found, *rest} == {S1, S2, OTHER}
+
+
+async def test_a_turn_for_a_session_left_behind_says_so(opening: Opening) -> None:
+    """Who is given a session by `accept` learns that it has unfinished turns; a claim has them."""
+    async with opening() as (store, _):
+        left = make_turn("left")
+        await store.accept(left, owner="a")
+        await store.leave("a")
+        new = make_turn("new")
+        accepted = await store.accept(new, owner="b")
+        assert accepted.lease is not None
+        assert accepted.others
+        taken = await store.claim(S1, "b")
+        assert taken is not None
+        assert [turn.id for _, turn in taken.turns] == [left.id, new.id]
+        alone = await store.accept(make_turn("alone", key=S2), owner="b")
+        assert not alone.others

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from msgspec.structs import replace
 
-from pool.errors import DeadLetter, InvalidRequest
+from pool.errors import DeadLetter
 from pool.events import START, TurnFailed
 from pool.store.base import SessionKey, StateChange, Store
 from pool.store.memory import MemoryStore
@@ -58,7 +57,7 @@ async def _fail(store: Store, key: SessionKey = S1) -> Turn:
 
 
 async def _lived_in(store: Store) -> None:
-    """A session with turns of two agents and two owners, their states, a key, a dead letter."""
+    """A session with turns of two agents and two owners, states, a key, failures."""
     made = SessionInfo(id="s1", agent="helper", metadata={"a": [1, None]}, ttl_s=1e6)
     await store.create_session(S1, made)
     turn = make_turn("one", webhook=Webhook("https://example.org"))
@@ -67,6 +66,7 @@ async def _lived_in(store: Store) -> None:
     await commit(store, accepted.lease, turn, change=StateChange("f/1", b"\x00one"))
     await answer(store, "two", agent="other", owner="b", change=StateChange("x/1", b"two"))
     await answer(store, "three", state="cancelled", output="", owner="b")
+    await answer(store, "no", state="failed")
     await _fail(store)
 
 
@@ -94,7 +94,7 @@ async def _check_goes_on(store: Store) -> None:
     accepted, lease = await accept(store, turn, "b")
     assert accepted.end == end
     assert lease.epoch > end.epoch
-    assert accepted.number == 5
+    assert accepted.number == 6
     for agent, data, unseen in (
         ("helper", b"\x00one", ["two", "hi", "three"]),
         ("other", b"two", ["three"]),
@@ -223,6 +223,36 @@ def _of_other(turn: Turn) -> Turn:
     """The same turn of another session, under another id."""
     other = make_turn(key=OTHER)
     return replace(turn, id=other.id, tenant=OTHER.tenant, session_id=OTHER.id)
+
+
+async def test_a_fork_is_carried_with_what_was_said_before_it(opening: Opening) -> None:
+    """Words of turns that are another session's come with it, and are unseen as before."""
+    async with opening() as (store, _):
+        await answer(store, "one")
+        await store.fork_session(S1, S2, None)
+        await answer(store, "two", key=S2)
+        messages = await transcript_of(store, S2)
+        carried = await _carried(store, S2)
+        await store.delete_session(S2)
+        assert await store.carry_in(carried) is True
+        assert await transcript_of(store, S2) == messages
+        turn = make_turn(key=S2)
+        _, lease = await accept(store, turn)
+        assert (await store.load(lease, "helper", turn.id)).unseen == tuple(messages)
+
+
+async def test_a_session_ends_when_it_would_have(opening: Opening) -> None:
+    """Its time counts from its last turn, not from the day it was carried."""
+    async with opening() as (store, pass_time):
+        await store.create_session(S1, SessionInfo(id="s1", ttl_s=store.lease_s))
+        await answer(store)
+        carried = await _carried(store)
+        await store.delete_session(S1)
+        await pass_time(store.lease_s * 0.5)
+        assert await store.carry_in(carried) is True
+        assert await store.session(S1) == carried.info
+        await pass_time(store.lease_s * 0.7)
+        assert await store.session(S1) is None
 
 
 async def test_a_trimmed_history_stays_so(opening: Opening) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pool.events import Cursor
+from pool.events import START, Cursor
 from pool.store.sharing import Nudge, Replica
+from pool.turn import SessionInfo
 from tests.contract.nudges import joined
 from tests.contract.steps import (
     S1,
@@ -70,6 +71,17 @@ async def test_an_idle_session_is_watched_until_its_turn_comes(opening: Opening)
         assert claim is not None
         events = stamped(said("y"), turn, claim.lease.epoch, end.seq + 1)
         assert await store.append(claim.lease, events) is True
+        await w.hear(Nudge("events", S1))
+
+
+async def test_a_session_without_a_turn_is_watched(opening: Opening) -> None:
+    """One that was only made; and one that nobody watches may be let go of all the same."""
+    async with opening() as (store, _), joined(store, "v", "w") as (_, w):
+        await store.create_session(S1, SessionInfo(id="s1"))
+        await store.unwatch(S1, "w")
+        assert await store.watch(S1, "v") == START
+        assert await store.watch(S1, "w") == START
+        await answer(store)
         await w.hear(Nudge("events", S1))
 
 

@@ -107,6 +107,24 @@ async def test_a_turn_that_had_not_begun_is_not_begun_again() -> None:
         assert (ended.state, ended.attempt) == ("completed", 1)
 
 
+async def test_a_new_turn_goes_behind_what_a_dead_replica_left() -> None:
+    """Whoever accepts a turn for a session that was left behind takes over all of it."""
+    agent, other = Held(), Held()
+    async with cluster(agent, other) as on:
+        a, b = on.pools
+        first = await a.submit("one", session="s1")
+        await agent.until_started(1)
+        second = await a.submit("two", session="s1")
+        on.views[0].die()
+        # the instant at which its lease is over, before anybody has looked for orphans
+        await on.views[1].store.leave("replica-0")
+        third = await b.submit("three", session="s1")
+        await other.let_all()
+        ended = [await b.wait(turn.id) for turn in (first, second, third)]
+        assert [turn.state for turn in ended] == ["completed"] * 3
+        assert other.started == ["one", "two", "three"]
+
+
 async def test_a_turn_for_a_session_held_elsewhere_is_handed_over() -> None:
     """It runs where the session is, in the order of acceptance, and is answered where asked."""
     agent = Held()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Protocol
 
 from pool import Event, TextDelta, Turn
 from pool.events import START, TurnQueued, TurnStarted
@@ -17,13 +18,13 @@ from tests.support.witness import LONG_S, TINY_S, Asked, Read, Run, Witness, num
 
 async def audit(witness: Witness, tenants: Sequence[str], *, max_attempts: int) -> None:
     """Check everything once the pool is quiet. `AssertionError` with all that is wrong."""
-    _quiet(witness)
+    quiet(witness)
     found: set[int] = set()
     for key in await _sessions(witness.store, tenants):
         turns = list((await witness.store.turns(key, None, 1_000)).items)
         events = list((await witness.store.events(key, START, 100_000)).events)
         found.update(number_of(turn) for turn in turns)
-        _log(witness, key, events)
+        log_is_dense(witness, key, events)
         for turn in turns:
             _turn(witness, turn, [event for event in events if event.turn_id == turn.id])
             _fate(witness, turn, turns, max_attempts)
@@ -43,7 +44,8 @@ async def audit(witness: Witness, tenants: Sequence[str], *, max_attempts: int) 
 # --- the pool
 
 
-def _quiet(witness: Witness) -> None:
+def quiet(witness: Witness) -> None:
+    """Nothing is left of any turn: no permit, place, busy actor, session, task or grace."""
     pool = witness.pool
     stats = pool.stats()
     if stats.turns or stats.sessions:
@@ -73,7 +75,15 @@ async def _sessions(store: Store, tenants: Sequence[str]) -> list[SessionKey]:
 # --- logs
 
 
-def _log(witness: Witness, key: SessionKey, events: Sequence[Event]) -> None:
+class Wrongs(Protocol):
+    """Where to say what is wrong."""
+
+    def wrong(self, invariant: int, what: str) -> None:
+        """Something happened that must not."""
+
+
+def log_is_dense(witness: Wrongs, key: SessionKey, events: Sequence[Event]) -> None:
+    """Places follow each other without a gap, and epochs rise."""
     places = [event.seq for event in events]
     if places != list(range(1, len(events) + 1)):
         witness.wrong(11, f"{key}: the log is not dense: {places}")
@@ -94,7 +104,7 @@ def _turn(witness: Witness, turn: Turn, events: Sequence[Event]) -> None:
         witness.wrong(4, f"turn {turn.input!r} is {turn.state} and has the events {kinds}")
     if not kinds or kinds[0] != TurnQueued.type:
         witness.wrong(11, f"turn {turn.input!r} does not begin with turn.queued: {kinds}")
-    if _said(events) != turn.output:
+    if said(events) != turn.output:
         witness.wrong(11, f"turn {turn.input!r}: {turn.output!r} is not what was said: {events}")
     attempts = [event.attempt for event in events if isinstance(event, TurnStarted)]
     if attempts != list(range(1, turn.attempt + 1)):
@@ -110,18 +120,20 @@ def _read(witness: Witness, turn: Turn, read: Read, events: Sequence[Event]) -> 
         # it left in the middle, perhaps of a run of deltas
         last = seen[-1].seq
         stored = join_deltas([event for event in events if event.seq <= last])
-    same = [_essence(event) for event in seen] == [_essence(event) for event in stored]
+    same = [essence(event) for event in seen] == [essence(event) for event in stored]
     if (read.whole or seen) and not same:
         witness.wrong(11, f"turn {turn.input!r}: read {seen}, stored {stored}")
     if read.whole and not (seen and seen[-1].terminal):
         witness.wrong(11, f"turn {turn.input!r}: reading stopped before its end: {seen}")
 
 
-def _essence(event: Event) -> tuple[str, str, str]:
+def essence(event: Event) -> tuple[str, str, str]:
+    """What two copies of an event have in common."""
     return (event.type, event.id, event.text if isinstance(event, TextDelta) else "")
 
 
-def _said(events: Sequence[Event]) -> str:
+def said(events: Sequence[Event]) -> str:
+    """The text since the last start."""
     texts: list[str] = []
     for event in events:
         if isinstance(event, TurnStarted):

@@ -11,13 +11,15 @@ class Proxy:
     """Forwards connections to a port of this machine.
 
     `connections` counts those that were taken. Each is cut after `cut_after` bytes from the server
-    (None: never).
+    (None: never). While `losing` is set answers are lost: what clients send gets there, and a
+    connection is cut when the server answers on it.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.connections = 0
         self.cut_after: int | None = None
+        self.losing = False
         self._target = target
         self._open: set[asyncio.StreamWriter] = set()
         self._forwarding = asyncio.Event()
@@ -75,7 +77,7 @@ class Proxy:
         self._open |= both
         pumps = [
             asyncio.ensure_future(self._pump(reader, back, None)),
-            asyncio.ensure_future(self._pump(there, writer, self.cut_after)),
+            asyncio.ensure_future(self._pump(there, writer, self.cut_after, answers=True)),
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -88,11 +90,18 @@ class Proxy:
             await asyncio.wait(pumps)
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budget: int | None
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        budget: int | None,
+        *,
+        answers: bool = False,
     ) -> None:
         try:
             while data := await reader.read(65_536):
                 await self._forwarding.wait()
+                if answers and self.losing:
+                    return
                 if budget is not None:
                     data = data[:budget]
                     budget -= len(data)

@@ -42,6 +42,8 @@ class Asked:
     turn_id: str = ""
     # somebody asked for its end, or whoever waited for it left
     given_up: bool = False
+    # the names of the pools that were asked
+    pools: list[str] = field(default_factory=list)
 
     @property
     def input(self) -> str:
@@ -66,6 +68,9 @@ class Run:
     at: float
     state: str | None
     how: Literal["", "done", "paused", "raised", "crashed", "cancelled", "deaf"] = ""
+    # of the lease under which it ran, and whether the store would have taken its writes
+    epoch: int = 0
+    valid: bool = True
 
 
 @dataclass
@@ -91,6 +96,8 @@ class Witness:
         self.reads: list[Read] = []
         # tasks that agents left behind
         self.leaked: list[asyncio.Task[None]] = []
+        # what agents did upon a human's decision: turn, call and what the gate said
+        self.used: list[tuple[str, str, str]] = []
         self.drained_at: float | None = None
         self.closing = False
         # per limiter: permits held, and the limit, when it was looked at last
@@ -173,7 +180,7 @@ class Witness:
             supervisor = dispatcher.supervisor
             actors = supervisor.live + len(supervisor.starting)
             self._check_actors(name, actors, steady=steady)
-            again = [t for t in self.live.values() if t.phase == "queued" and t.record.attempt]
+            again = [t for t in self.live.values() if t.phase == "queued" and self.is_let_in(t)]
             config = self.pool.config
             if dispatcher.waiting > config.queue_max + len(again):
                 self.wrong(
@@ -183,7 +190,7 @@ class Witness:
                 if placed > config.tenant_queue_max + len(again):
                     self.wrong(7, f"{name}: {placed} turns of tenant {tenant}")
             limiter = dispatcher.limiter
-            holders = [t for t in self.live.values() if t.has_permit and t.limiter is limiter]
+            holders = {t.id for t in self.started() if t.has_permit and t.limiter is limiter}
             if limiter.held != len(holders):
                 self.wrong(6, f"{limiter} but {len(holders)} turns have a permit")
             held, limit = self._permits.get(limiter.name, (0, limiter.limit))
@@ -192,6 +199,16 @@ class Witness:
             self._permits[limiter.name] = (limiter.held, limiter.limit)
             if steady:
                 self._check_flow(name)
+
+    def started(self) -> list[LiveTurn]:
+        """The pool's turns, and those that its actors still run though they are others' now."""
+        dispatchers = self.pool._dispatchers.values()
+        actors = (actor for dispatcher in dispatchers for actor in dispatcher.supervisor.busy)
+        return [*self.live.values(), *(actor.turn for actor in actors if actor.turn is not None)]
+
+    def is_let_in(self, turn: LiveTurn) -> bool:
+        """Whether the turn has its place in the queue however full that is."""
+        return turn.record.attempt > 0
 
     def _check_actors(self, name: str, actors: int, *, steady: bool) -> None:
         dispatcher = self.pool._dispatchers[name]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from pool.errors import ConfigError, NotFound, StoreUnavailable
-from pool.events import START, TurnFailed
+from pool.events import START
 from pool.store.base import SessionKey, StateChange
-from pool.store.memory import TICK_BUDGET, MemoryStore
+from pool.store.memory import MemoryStore
 from pool.store.memory_limits import MemoryLimits
-from pool.turn import SessionInfo, TurnError
+from pool.store.sharing import CancelTurn
+from pool.turn import SessionInfo
 from tests.contract.opened import Clock
 from tests.contract.steps import (
     S1,
@@ -69,10 +70,32 @@ async def test_no_call_suspends() -> None:
     at_once(store.session(S1))
     at_once(store.sessions("acme", None, 10))
     at_once(store.dead_letters(None, 10))
+    _no_call_of_several_pools_suspends(store, at_once)
     at_once(store.delete_session(S1))
     at_once(store.close())
     assert not store.suspends
     assert not store.durable
+
+
+def _no_call_of_several_pools_suspends(store: MemoryStore, at_once: Callable[..., Any]) -> None:
+    turn = make_turn(key=S2)
+    at_once(store.join("a", lambda _: None))
+    at_once(store.replicas())
+    at_once(store.accept(turn, owner=""))
+    lease = at_once(store.claim(S2, "a")).lease
+    at_once(store.signal(S2, CancelTurn(turn.id)))
+    at_once(store.inbox(lease, ""))
+    at_once(store.watch(S2, "a"))
+    at_once(store.unwatch(S2, "a"))
+    at_once(store.release(lease))
+    at_once(store.orphans(10))
+    at_once(store.take_deliveries(10, 1.0))
+    at_once(store.put_off(turn.id, 1.0))
+    at_once(store.settle(turn.id))
+    at_once(store.all_sessions(None, 10))
+    at_once(store.carry_in(at_once(store.carry_out(S2))))
+    at_once(store.forget_dead_letter(turn.id))
+    at_once(store.leave("a"))
 
 
 async def test_an_owner_that_lost_the_session_changes_nothing_in_it() -> None:
@@ -287,108 +310,6 @@ async def test_a_turn_whose_words_are_gone_is_no_place_to_fork_at() -> None:
     await answer(store, "second")
     with pytest.raises(NotFound):
         await store.fork_session(S1, S2, first.id)
-
-
-# --- time
-
-
-async def test_sessions_expire_without_a_ttl_of_their_own() -> None:
-    """After `session_ttl_s` without a turn a session is gone, at rest or in use, swept or not."""
-    store, clock = _store(session_ttl_s=100.0)
-    await answer(store)
-    await answer(store, key=S2)
-    clock.now += 50
-    store.sweep(clock.now, 10)
-    await answer(store, key=S2)
-    clock.now += 60
-    assert await store.session(S1) is None
-    assert await store.session(S2) is not None
-    assert await store.turns(S1, None, 10) == ([], None)
-    clock.now += 60
-    store.sweep(clock.now, 10)
-    assert "[0 in use, 0 at rest, 0 bytes]" in repr(store)
-
-
-async def test_a_sweep_drops_what_has_expired_at_rest() -> None:
-    """Nobody has to ask for it: the rounds find it."""
-    store, clock = _store(session_ttl_s=100.0)
-    for number in range(10):
-        await answer(store, key=_key(number))
-    clock.now += 10
-    assert sum(store.sweep(clock.now, 4) for _ in range(3)) == 10
-    clock.now += 100
-    for _ in range(4):
-        store.sweep(clock.now, 4)
-    assert "[0 in use, 0 at rest, 0 bytes]" in repr(store)
-
-
-@pytest.mark.parametrize("at_rest", [True, False])
-async def test_old_events_can_no_longer_be_replayed(at_rest: bool) -> None:
-    """After `events_ttl_s` a turn's events go; its record and its words stay."""
-    store, clock = _store(events_ttl_s=100.0)
-    turn = make_turn(at=clock.now)
-    _, lease = await accept(store, turn)
-    await commit(store, lease, turn)
-    if not at_rest:
-        waiting = make_turn("waiting", at=clock.now)
-        _, lease = await accept(store, waiting)
-    store.sweep(clock.now + 10, 10)
-    clock.now += 102
-    store.sweep(clock.now, 10)
-    page = await store.events(S1, START, 10)
-    assert (page.events, page.lost) == ([], page.lost)
-    assert page.lost is not None
-    assert page.lost.seq == 4
-    assert await store.events(S1, page.lost, 10) == ([], None)
-    assert await store.turn(turn.id) == turn
-    assert len(await transcript_of(store, S1)) == 2
-    if at_rest:
-        _, lease = await accept(store, make_turn())
-    await store.append(lease, stamped(said("x"), turn, lease.epoch, 4))
-
-
-async def test_newer_events_stay_when_older_ones_go() -> None:
-    """Only the events of turns that ended long ago go."""
-    store, clock = _store(events_ttl_s=100.0)
-    for _ in range(2):
-        turn = make_turn(at=clock.now)
-        _, lease = await accept(store, turn)
-        end = (await log_of(store, S1))[1]
-        events = stamped(said("x", "y"), turn, lease.epoch, end.seq)
-        await store.commit(lease, finish(turn), events)
-        clock.now += 60
-    store.sweep(clock.now, 10)
-    page = await store.events(S1, START, 10)
-    assert page.lost is not None
-    assert [event.seq for event in page.events] == [3, 4]
-
-
-async def test_a_tick_looks_at_a_bounded_number_of_sessions() -> None:
-    """However many there are, one tick brings at most `TICK_BUDGET` to rest."""
-    store, clock = _store()
-    for number in range(TICK_BUDGET + 10):
-        await answer(store, key=_key(number))
-    clock.now += 10
-    store.tick()
-    assert f"[10 in use, {TICK_BUDGET} at rest" in repr(store)
-    store.tick()
-    store.tick()
-    assert f"[0 in use, {TICK_BUDGET + 10} at rest" in repr(store)
-
-
-async def test_a_dead_letter_goes_with_its_record() -> None:
-    """A dead letter whose turn was dropped is no longer listed; one at rest is."""
-    store, clock = _store(max_turns_per_session=2)
-    for number in range(3):
-        turn = make_turn(str(number))
-        accepted, lease = await accept(store, turn)
-        finish(turn, "failed")
-        turn.error = TurnError("dead_letter", "no more")
-        events = stamped([TurnFailed(turn=turn)], turn, lease.epoch, accepted.end.seq)
-        await store.commit(lease, turn, events)
-    clock.now += 10
-    assert store.sweep(clock.now, 10) == 1
-    assert [turn.input for turn in await store.dead_letters("acme", 10)] == ["2", "1"]
 
 
 @pytest.mark.parametrize("name", MemoryLimits.__struct_fields__)
