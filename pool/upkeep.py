@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -17,6 +18,9 @@ from pool.sessions import Sessions
 from pool.store.base import SessionKey, Store
 from pool.store.sharing import Nudge
 from pool.takeover import Takeover
+
+# How many sessions are looked at in one go, should nothing have been heard of them.
+_LOOKS = 200
 
 _log = structlog.get_logger("pool.upkeep")
 
@@ -81,15 +85,15 @@ class Upkeep:
             self._do(self._order.done(nudge.key, self._read(nudge.key)))
 
     def _look_around(self, now: float) -> None:
-        # A nudge may have been lost on its way.
+        # A nudge may have been lost on its way. So many at once that the store does not notice.
         if not self._store.shared:
             return
-        for session in self._sessions.held():
-            if now - session.looked_at > self._store.lease_s / 3:
-                self._do(self._order.done(session.key, self._read(session.key)))
-        for session in self._sessions.watched():
-            if now - session.looked_at > self._store.lease_s:
-                self._followers.more(session.key)
+        held = (s for s in self._sessions.held() if now - s.looked_at > self._store.lease_s / 3)
+        for session in islice(held, _LOOKS):
+            self._do(self._order.done(session.key, self._read(session.key)))
+        watched = (s for s in self._sessions.watched() if now - s.looked_at > self._store.lease_s)
+        for session in islice(watched, _LOOKS):
+            self._followers.more(session.key)
 
     async def _read(self, key: SessionKey) -> None:
         session = self._sessions.get(key)
