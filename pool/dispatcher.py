@@ -107,10 +107,11 @@ class Dispatcher:
         """Whether a turn would start at once: an actor is idle, and nobody waits for it."""
         return bool(self.supervisor.idle) and self.queue.empty and self.limiter.free > 0
 
-    @property
-    def has_room(self) -> bool:
-        """Whether one more turn would not have to wait, all that are on their way counted."""
-        return self._startable() > self._placed
+    def has_room(self, coming: int = 0) -> bool:
+        """Whether one more turn would not have to wait, all that are on their way counted, and
+        those that are `coming`.
+        """
+        return self._startable() > self._placed + coming
 
     def oldest_wait_s(self, now: float) -> float:
         """How long the turn that waits longest for an actor has waited."""

@@ -16,11 +16,15 @@ class Errands:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
         self._loop = asyncio.get_running_loop()
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Do something that must not end with whoever asked for it."""
         task = self._loop.create_task(work, context=Context())
+        if self._closed:
+            # nobody would wait for it
+            task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -35,7 +39,8 @@ class Errands:
                 return
 
     async def cancel(self, grace_s: float) -> None:
-        """End what is left."""
+        """End what is left, and begin nothing any more."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

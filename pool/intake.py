@@ -180,7 +180,7 @@ class Intake:
         # Where this process would have it wait, another may have an idle actor.
         return (
             bool(self._replicas.others)
-            and not (self.closed or dispatcher.has_room or parent is not None)
+            and not (self.closed or dispatcher.has_room() or parent is not None)
             and not self._sessions.unfinished(key)
             and self._replicas.take_room(dispatcher.name)
         )
@@ -201,6 +201,7 @@ class Intake:
             )
             session = None
             if accepted.new and not accepted.others:
+                self._turns.moving.renewed(self._sessions.get(key), accepted.lease)
                 session = self._sessions.claim(key, accepted)
                 if session is not None and accepted.lease is None:
                     await self._read_before(session, accepted.number)

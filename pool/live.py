@@ -122,6 +122,11 @@ class LiveTurn(Struct, kw_only=True, eq=False):
         return self.phase == "running" and not self.moved
 
     @property
+    def ends(self) -> bool:
+        """Whether it is on its way to an end that is not its agent's."""
+        return self.stop is not None and self.stop.state is not None
+
+    @property
     def stopping(self) -> bool:
         """Whether it is to end before its agent says so."""
         return self.stop is not None

@@ -35,6 +35,15 @@ class Moving:
             self._doubts.session(session.key)
             self._let_go(session, "fenced")
 
+    def renewed(self, session: Session | None, lease: Lease | None) -> None:
+        """The store gave us the session: if that is anew, what is here of the time before it was
+        lost is over, or begins anew, elsewhere.
+        """
+        held = None if session is None else session.lease
+        if session is None or held is None or lease is None or held.epoch == lease.epoch:
+            return
+        self._let_go(session, "fenced")
+
     def _let_go(self, session: Session, how: Move) -> None:
         # Its turns go on, or begin anew, elsewhere. An agent that still runs in it is cancelled.
         session.lease = None
@@ -50,7 +59,7 @@ class Moving:
             if turn.phase == "running":
                 self._turns.forget(turn)
                 self._turns.stopping.move(turn, MOVED)
-            elif turn.phase != "ending":
+            elif turn.phase != "ending" and not turn.ends:
                 self._turns.withdraw(turn)
                 self._turns.leave(turn)
 

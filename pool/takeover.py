@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 
 import structlog
@@ -17,7 +17,7 @@ from pool.live import LiveTurn, not_begun, revived
 from pool.order import InOrder
 from pool.sessions import Sessions
 from pool.store.base import SessionKey, Store
-from pool.store.sharing import CancelTurn, Claim, Inbox, TurnArrived
+from pool.store.sharing import CancelTurn, Claim
 from pool.turn import Turn
 from pool.turns import Turns
 
@@ -55,6 +55,8 @@ class Takeover:
         self._order = order
         self._letters = letters
         self._doubts = doubts
+        # offers that are being taken
+        self._taking = 0
         # sessions for others to take, and until when
         self._passed_over: dict[SessionKey, float] = {}
 
@@ -75,8 +77,12 @@ class Takeover:
 
     async def offered(self, key: SessionKey) -> None:
         """A session wants a holder: claim it, if a turn of it could start at once here."""
-        if any(dispatcher.starts_now for dispatcher in self._dispatchers.values()):
-            self._order.run(key, self._try(key))
+        if any(d.has_room(self._taking) for d in self._dispatchers.values()):
+            self._taking += 1
+            try:
+                await self._order.done(key, self._try(key))
+            finally:
+                self._taking -= 1
 
     async def _try(self, key: SessionKey) -> None:
         try:
@@ -146,7 +152,7 @@ class Takeover:
         session = self._sessions.take(lease, claim.end)
         self._turns.revival.restore(
             session,
-            self._revived(claim, {new, *_arrived(inbox)}),
+            self._revived(claim, new),
             alive={self._name, *(replica.name for replica in replicas)},
         )
         await self._letters.follow(session, inbox)
@@ -155,10 +161,10 @@ class Takeover:
         if session.held:
             self._turns.revival.begin(session)
 
-    def _revived(self, claim: Claim, unread: Container[str]) -> list[LiveTurn]:
+    def _revived(self, claim: Claim, new: str) -> list[LiveTurn]:
         now, wall = self._turns.clock(), self._turns.wall()
         for _, record in claim.turns:
-            if record.id in unread:
+            if record.id == new:
                 not_begun(record)
         turns = [revived(record, number, now, wall) for number, record in claim.turns]
         _log.info(
@@ -168,10 +174,3 @@ class Takeover:
             attempts=max((turn.record.attempt for turn in turns), default=0),
         )
         return turns
-
-
-def _arrived(inbox: Inbox) -> Iterator[str]:
-    """Turns of which no holder has heard."""
-    for letter in inbox.letters:
-        if isinstance(letter.content, TurnArrived):
-            yield letter.content.turn_id

@@ -76,7 +76,8 @@ class SessionRecord(Struct, eq=False):
             # the caller lost the answer: it gets the same again
             lease = self.lease if holder == owner and not entry.ended else None
             number = self.accepted - len(self.turns) + 1 + list(self.turns).index(turn.id)
-            return Accepted(entry.turn, True, lease, holder, self.log.end, number=number)
+            others = lease is not None and self.unfinished > 1
+            return Accepted(entry.turn, True, lease, holder, self.log.end, None, number, others)
         used = self.used_key(key) if key is not None else None
         if used is None:
             return None

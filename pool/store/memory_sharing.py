@@ -141,7 +141,9 @@ class MemorySharing(MemoryPart):
 
         It gets an object of its own, as who handed it in may still change that one.
         """
-        session.turns[turn.id].turn = replace(turn, usage=copy(turn.usage))
+        session.turns[turn.id].turn = replace(
+            turn, usage=copy(turn.usage), state="queued", attempt=0
+        )
         if holder:
             letter = TurnArrived(turn.id, session.accepted)
             session.open_mail().put(self._sessions.next_place(), letter)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pool.errors import Conflict, DeadLetter, IdempotencyMismatch, Internal, NotFound
 from pool.store.base import Accepted, AgentState, StateChange
+from pool.store.codec import encode_turn
 from pool.store.lease import Lease, SessionKey
 from pool.store.sharing import Nudge, TurnArrived
 from pool.store.sqlite_batch import Batch
@@ -52,10 +54,14 @@ def accept(batch: Batch, name: str, incoming: Incoming) -> Accepted:
     record.line.append(Unfinished(turn.id, number, record.end_seq))
     record.updated_at = batch.now
     batch.changed(record)
-    batch.put_turn(record.place(number), turn.id, record.end_seq, incoming.data)
+    passed_on = holder != owner or not owner
+    data = incoming.data
+    if passed_on and turn.state != "queued":
+        data = encode_turn(replace(turn, state="queued", attempt=0))
+    batch.put_turn(record.place(number), turn.id, record.end_seq, data)
     if incoming.key is not None:
         put_key(batch, record, incoming.key, number, incoming.digest)
-    if holder != owner or not owner:
+    if passed_on:
         _pass_on(batch, record, turn.id, holder)
     state = None
     if incoming.with_state and lease is not None:
@@ -196,7 +202,8 @@ def _again(batch: Batch, record: SessionRecord, incoming: Incoming, found: TurnR
         lease = Lease(record.key, record.owner, record.epoch)
         if incoming.with_state:
             state = state_of(batch.db, record, turn.agent, turn.id)
-    return Accepted(turn, True, lease, holder, record.end, state, found.number)
+    others = lease is not None and len(record.line) > 1
+    return Accepted(turn, True, lease, holder, record.end, state, found.number, others)
 
 
 def _find(batch: Batch, record: SessionRecord, turn_id: str) -> TurnRow | None:

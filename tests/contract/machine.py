@@ -116,6 +116,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert accepted.number == len(session.turns)
         assert accepted.owner == (holder or owner)
         assert (accepted.lease is not None) == (not holder and owner != "")
+        assert accepted.others == (accepted.lease is not None and len(session.unfinished) > 1)
         if accepted.lease is not None:
             session.claim(accepted.lease, anew=False)
             self.leases[owner, key] = accepted.lease

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from pool.errors import LeaseLost
 from pool.events import Cursor
@@ -183,8 +184,38 @@ async def test_a_turn_for_a_session_left_behind_says_so(opening: Opening) -> Non
         accepted = await store.accept(new, owner="b")
         assert accepted.lease is not None
         assert accepted.others
+        assert await store.accept(new, owner="b") == accepted
         taken = await store.claim(S1, "b")
         assert taken is not None
         assert [turn.id for _, turn in taken.turns] == [left.id, new.id]
         alone = await store.accept(make_turn("alone", key=S2), owner="b")
         assert not alone.others
+
+
+@pytest.mark.parametrize("owner", ["b", ""])
+async def test_a_turn_that_is_passed_on_has_not_begun(opening: Opening, owner: str) -> None:
+    """Whoever accepts it may take for granted that it starts at once: where it runs, it does not
+    yet.
+    """
+    async with opening() as (store, _):
+        if owner:
+            await store.accept(make_turn("held"), owner="a")
+        turn = replace(make_turn("passed on"), state="running", attempt=1)
+        accepted = await store.accept(turn, owner=owner)
+        assert accepted.lease is None
+        kept = await store.turn(turn.id)
+        assert kept is not None
+        assert (kept.state, kept.attempt, kept.input) == ("queued", 0, "passed on")
+
+
+async def test_a_turn_that_starts_at_once_is_kept_as_begun(opening: Opening) -> None:
+    """Should its process die with it, that counts as an attempt."""
+    async with opening() as (store, _):
+        turn = replace(make_turn("begun"), state="running", attempt=1)
+        accepted = await store.accept(turn, owner="a")
+        assert accepted.lease is not None
+        await store.leave("a")
+        taken = await store.claim(S1, "b")
+        assert taken is not None
+        ((_, kept),) = taken.turns
+        assert (kept.state, kept.attempt) == ("running", 1)
