@@ -95,6 +95,8 @@ class Ending:
     async def _commit_in_order(self, turn: LiveTurn, change: StateChange | None) -> None:
         # One end at a time, so that nobody else's write takes this one's last event along.
         async with turn.session.writing:
+            if turn.moved:
+                raise LeaseLost(f"session {turn.session.key.id} is no longer held here")
             self._hold(turn)
             await self._commit(turn, change)
 
@@ -106,12 +108,16 @@ class Ending:
         # the same for every try: the store may have taken the first, and lost its answer
         events = log.take_unstored()
         try:
-            if self._store.suspends:
+            try:
+                released = await self._store.commit(lease, turn.record, events, change)
+            except LeaseLost:
+                raise
+            except StoreUnavailable:
+                if not self._store.suspends:
+                    raise
                 released = await self._writer.insist(
                     lambda: self._try(session, lease, turn, events, change)
                 )
-            else:
-                released = await self._store.commit(lease, turn.record, events, change)
         except BaseException as error:
             give_back(session, events)
             if isinstance(error, LeaseLost):

@@ -112,8 +112,7 @@ class Followers:
                 log.follow(page.events)
             elif page.lost is None:
                 # nothing was written since, by whoever holds it now
-                if end.epoch > log.epoch:
-                    log.turn_to(end.epoch, log.seq)
+                log.epoch = max(log.epoch, end.epoch)
                 return
 
     async def _unwatch(self, key: SessionKey) -> None:

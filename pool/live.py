@@ -82,6 +82,8 @@ class LiveTurn(Struct, kw_only=True, eq=False):
     loaded: AgentState | None = None
     # whether the store knows that this attempt has begun
     start_stored: bool = False
+    # it ran in a process that ended, or an actor that broke: its next start is stored first
+    distrusted: bool = False
     # its next start is its last, after others that ended a process: it runs apart from its like
     suspect: bool = False
     # it no longer runs here, and has not ended
@@ -175,6 +177,7 @@ def revived(record: Turn, number: int, now: float, wall: float) -> LiveTurn:
         number=number,
         phase="waiting" if record.state == "waiting" else "queued",
         texts=[record.output] if record.output else [],
+        distrusted=True,
     )
 
 

@@ -16,8 +16,6 @@ from pool.events import START, Cursor, Event
 
 # How many stored events stay here for readers that are a little behind.
 KEEP = 1_024
-# Of how many epochs it is known where they ended.
-_ENDS = 16
 
 
 def log_from(end: Cursor) -> Log:
@@ -38,8 +36,6 @@ class Log(Struct, eq=False):
     _held_from: float = inf
     _events: list[Event] = field(default_factory=list)
     _listeners: tuple[Callable[[], None], ...] = ()
-    # where epochs ended that are over, as far as is known here: what was read behind that is void
-    _ends: dict[int, int] = field(default_factory=dict)
     # how often it went back, because the store had lost its end or all of it, and where to last
     restarts: int = 0
     restart: Cursor = START
@@ -69,8 +65,7 @@ class Log(Struct, eq=False):
 
     def resume(self, end: Cursor) -> None:
         """Go on as the writer of a new epoch, after what the store has."""
-        # of an end beyond what is known here only the store can say where the epoch before ended
-        self.turn_to(end.epoch, end.seq if end.seq <= self.seq else None)
+        self.epoch = end.epoch
         if end.seq < self.seq:
             self.restarts += 1
             self.restart = end
@@ -134,29 +129,11 @@ class Log(Struct, eq=False):
 
     def follow(self, events: Sequence[Event]) -> None:
         """Another wrote these, and the store has them; they follow on the log's end."""
-        for event in events:
-            if event.epoch != self.epoch:
-                self.turn_to(event.epoch, event.seq - 1)
         self._events.extend(events)
-        self.seq = events[-1].seq
+        self.epoch, self.seq = events[-1].epoch, events[-1].seq
         self._unstored_from = self.seq + 1
         self._wake()
         self.trim()
-
-    def void(self, cursor: Cursor) -> Cursor | None:
-        """Where to go on, if what was read up to the cursor is not the session's log any more."""
-        end = self._ends.get(cursor.epoch)
-        return Cursor(cursor.epoch, end) if end is not None and cursor.seq > end else None
-
-    def turn_to(self, epoch: int, end: int | None) -> None:
-        """Go on in a new epoch; the one before ended there, if that is known."""
-        if epoch == self.epoch:
-            return
-        if end is not None:
-            self._ends[self.epoch] = end
-        self.epoch = epoch
-        if len(self._ends) > _ENDS:
-            del self._ends[next(iter(self._ends))]
 
     def trim(self) -> None:
         """Let go of what is stored, but for a few events while somebody listens."""

@@ -30,7 +30,8 @@ class InOrder:
 
     def run(self, key: SessionKey, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Do it after all that was asked for before in this session."""
-        task: asyncio.Task[T] = self._spawn(_after(self._last.get(key), work))
+        before = self._last.get(key)
+        task: asyncio.Task[T] = self._spawn(work if before is None else _after(before, work))
         self._last[key] = task
         task.add_done_callback(partial(self._done, key))
         return task
@@ -63,10 +64,9 @@ def _unheard(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-async def _after(before: asyncio.Task[Any] | None, work: Coroutine[Any, Any, T]) -> T:
+async def _after(before: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> T:
     try:
-        if before is not None:
-            await asyncio.wait([before])
+        await asyncio.wait([before])
     except BaseException:
         work.close()
         raise

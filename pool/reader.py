@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 
 from pool.events import Cursor, Event, HistoryLost, TextDelta
-from pool.log import Log
 from pool.session import Session
 from pool.store.base import Store
 
@@ -86,9 +85,12 @@ class Reader:
         self._awaited = False
         # what follows the cursor is in the store, and not in the log yet
         self._ahead_of_log = False
-        # of another epoch than the log's: whether the cursor is a place at all, the store knows
-        self._placed = after.epoch == session.log.epoch
+        # of another epoch than the log's, or beyond its end: whether the cursor is a place at all,
+        # the store knows
+        self._placed = after.epoch == session.log.epoch and after.seq <= session.log.seq
         self._restarts = session.log.restarts
+        # the first place that the log went back to since the last take
+        self._cut: Cursor | None = None
         session.readers += 1
         session.log.listen(self._ring)
 
@@ -101,10 +103,10 @@ class Reader:
     def behind(self) -> int:
         """How many events lie between the cursor and the end of the log."""
         log = self._session.log
-        cut = self._cut_off(log)
-        if cut is not None:
-            return max(1, log.shown - cut.seq)
-        return max(0, log.shown - self.cursor.seq)
+        if self._cut is not None and self.cursor.seq > self._cut.seq:
+            return max(1, log.shown - self._cut.seq)
+        unplaced = not self._placed and log.epoch != self.cursor.epoch
+        return max(int(unplaced), log.shown - self.cursor.seq)
 
     async def look(self) -> None:
         """Read on to the watched turn's next event, so that `ended` is true if there is none."""
@@ -146,28 +148,26 @@ class Reader:
     async def _next(self, limit: int) -> Sequence[Event]:
         log = self._session.log
         events: Sequence[Event] = ()
-        cut = self._cut_off(log)
-        if cut is not None:
+        cut, self._cut = self._cut, None
+        if cut is not None and self.cursor.seq > cut.seq:
+            # what was read behind that place is not the session's any more
             again = log.after(cut, limit) if log.covers(cut) else ()
             events = (self._lost(cut), *again)
+            self._placed = True
         elif self._ahead_of_log or not (self._placed and log.covers(self.cursor)):
             self._ahead_of_log = False
+            epoch = log.epoch
             page = await self._store.events(self._session.key, self.cursor, limit)
             events = page.events
             if page.lost is not None:
                 events = (self._lost(page.lost), *events)
-        self._placed, self._restarts = True, log.restarts
-        if not events and log.covers(self.cursor):
+            placed = self.cursor.seq <= log.seq or epoch != self.cursor.epoch
+            self._placed = bool(events) or placed
+        if not events and self._placed and log.covers(self.cursor):
             events = log.after(self.cursor, limit)
         if events:
             self.cursor = events[-1].cursor
         return events
-
-    def _cut_off(self, log: Log) -> Cursor | None:
-        # The log went back to before the cursor: what was read there is not the session's any more.
-        if self._restarts != log.restarts and self.cursor.seq > log.restart.seq:
-            return log.restart
-        return log.void(self.cursor)
 
     def _lost(self, end: Cursor) -> HistoryLost:
         return HistoryLost(
@@ -208,6 +208,11 @@ class Reader:
         return True
 
     def _ring(self) -> None:
+        log = self._session.log
+        if self._restarts != log.restarts:
+            self._restarts = log.restarts
+            if self._cut is None or log.restart.seq < self._cut.seq:
+                self._cut = log.restart
         if self._waiter is not None:
             if not self._waiter.done():
                 self._waiter.set_result(None)

@@ -21,13 +21,14 @@ class Replicas:
         self._name = name
         self._store = store
         self._stats = stats
+        self._names: set[str] = set()
         # turns given away since the others were last looked at, by agent
         self._given: dict[str, int] = {}
 
-    async def refresh(self) -> None:
-        """Say how this process fares, see how the others do."""
+    async def refresh(self) -> bool:
+        """Say how this process fares, see how the others do. Whether one has gone since."""
         if not self._store.shared:
-            return
+            return False
         stats = self._stats()
         mine = ReplicaStats(
             name=self._name,
@@ -38,9 +39,12 @@ class Replicas:
         )
         self._store.announce(self._name, msgspec.json.encode(mine))
         found = await self._store.replicas()
+        names = {replica.name for replica in found}
+        gone, self._names = bool(self._names - names), names
         others = (_read(replica) for replica in found if replica.name != self._name)
         self.others = tuple(other for other in others if other is not None)
         self._given.clear()
+        return gone
 
     @property
     def serving(self) -> bool:

@@ -58,6 +58,13 @@ class Session(Struct, eq=False):
         return self.lease is not None
 
     @property
+    def begun(self) -> LiveTurn | None:
+        """The running turn, if the store does not know that it runs."""
+        turn = self.current
+        unknown = turn is not None and turn.phase == "running" and not turn.start_stored
+        return turn if unknown else None
+
+    @property
     def ending(self) -> bool:
         """Whether the end of a turn is on its way to the store."""
         return any(turn.phase == "ending" for turn in self.turns.values())

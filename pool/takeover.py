@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from itertools import islice
+from typing import Literal
 
 import structlog
 
@@ -22,6 +23,9 @@ from pool.turn import Turn
 from pool.turns import Turns
 
 _log = structlog.get_logger("pool.takeover")
+
+# What a sweep has come upon: as much as it takes in one go, something, nothing.
+Found = Literal["many", "some", "none"]
 
 # How many sessions are claimed in one go.
 _AT_ONCE = 100
@@ -60,9 +64,14 @@ class Takeover:
         # sessions for others to take, and until when
         self._passed_over: dict[SessionKey, float] = {}
 
-    async def sweep(self) -> None:
+    @property
+    def doubtful(self) -> bool:
+        """Whether something is to be cleared up with the store."""
+        return bool(self._doubts.sessions or self._doubts.turns)
+
+    async def sweep(self) -> Found:
         """Claim what is ours by the store's account, and what has been orphaned, up to the room in
-        the queue.
+        the queue. What there may still be.
         """
         await self._clear_up()
         waiting = sum(dispatcher.waiting for dispatcher in self._dispatchers.values())
@@ -74,6 +83,9 @@ class Takeover:
             # what is on its way already is not waited for: it may wait for the store itself
             if not self._order.busy(key):
                 self._order.run(key, self._try(key))
+        if len(found) >= _AT_ONCE:
+            return "many"
+        return "some" if found or room <= 0 else "none"
 
     async def offered(self, key: SessionKey) -> None:
         """A session wants a holder: claim it, if a turn of it could start at once here."""

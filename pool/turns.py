@@ -168,13 +168,13 @@ class Turns:
     async def note_start(self, turn: LiveTurn) -> None:
         """Have the store know that this attempt begins, so that one that ends the process counts.
 
-        While the store cannot be reached the turn starts all the same.
+        The first start of a turn is stored with its first events, unless it ends before. While the
+        store cannot be reached the turn starts all the same.
         """
-        if turn.start_stored or not self._durable:
+        if turn.start_stored or not self._durable or not turn.distrusted:
             return
         try:
             await self.writer.flush(turn.session, turn)
-            turn.start_stored = True
         except LeaseLost:
             raise
         except StoreUnavailable as error:
@@ -286,6 +286,7 @@ class Turns:
             self.bury(turn, f"the turn crashed its actor {record.attempt} times", error)
         else:
             self.requeue(turn)
+            turn.distrusted = True
             record.pending = ()
             self._dispatchers[record.agent].back(turn)
 

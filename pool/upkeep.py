@@ -1,4 +1,4 @@
-"""What a pool does once a second, and when it is nudged, to act as one with other processes."""
+"""What a pool does now and then, and when it is nudged, to act as one with other processes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from pool.takeover import Takeover
 
 # How many sessions are looked at in one go, should nothing have been heard of them.
 _LOOKS = 200
+# The pause between two sweeps while there is something to be found, in seconds.
+_MORE_S = 0.1
 
 _log = structlog.get_logger("pool.upkeep")
 
@@ -49,7 +51,13 @@ class Upkeep:
         self._letters = letters
         self._order = order
         self._spawn = spawn
-        self._every_s = every_s
+        # twice as often as said, so that what is found is done within the time that is said
+        self._every_s = every_s / 2
+        # in a shared store orphans come with a nudge, or from a process that is seen to go
+        self._rarely_s = store.lease_s / 2 if store.shared else every_s
+        self._sweep_at = 0.0
+        # there may be more to sweep
+        self._more = False
         self._missed = False
         self._reachable = True
         self._task: asyncio.Task[None] | None = None
@@ -79,6 +87,8 @@ class Upkeep:
         elif nudge.kind == "events":
             self._followers.more(nudge.key)
         elif nudge.kind == "work":
+            # should it be passed over here and elsewhere
+            self._more = True
             self._do(self._takeover.offered(nudge.key))
         elif self._order.busy(nudge.key) or nudge.key in self._sessions:
             # it may be held only when the answer that is on its way has come
@@ -115,8 +125,11 @@ class Upkeep:
         last = loop.time()
         while True:
             try:
-                await self._replicas.refresh()
-                await self._takeover.sweep()
+                gone = await self._replicas.refresh()
+                if gone or self._sweep_due(loop.time()):
+                    found = await self._takeover.sweep()
+                    self._more = found == "many"
+                    self._sweep_at = loop.time() + (self._rarely_s if found == "none" else 0)
                 self._reachable = True
                 # after a silence longer than the leases others may hold what was held here
                 if self._missed or loop.time() - last > self._store.lease_s:
@@ -132,4 +145,7 @@ class Upkeep:
                     _log.warning("store cannot be reached", error=error.detail)
             except Exception:
                 _log.exception("upkeep failed", remedy="it is done again: report this, please")
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(_MORE_S if self._more else self._every_s)
+
+    def _sweep_due(self, now: float) -> bool:
+        return self._more or self._takeover.doubtful or now >= self._sweep_at

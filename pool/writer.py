@@ -72,13 +72,15 @@ class Writer:
                 if isinstance(error, LeaseLost):
                     self._fenced(session, lease)
                 raise
+        if turn is not None and turn.phase == "running":
+            turn.start_stored = True
         session.log.trim()
 
     async def catch_up(self, session: Session) -> None:
         """Give the store what it has not; if it cannot be reached, later."""
         try:
             if session.lease is not None and session.log.unstored:
-                await self.flush(session)
+                await self.flush(session, session.begun)
         except LeaseLost as error:
             _log.warning("session is held by another process", error=error.detail)
             self._pause_s = 0.0
