@@ -14,7 +14,10 @@ import click
 from bench.machine import description, raise_file_limit
 from bench.result import Row, table
 
-NAMES: Final = ("http", "ask", "stream", "relay", "connections", "sessions", "start")
+NAMES: Final = (
+    *("http", "ask", "stream", "relay", "connections", "sessions", "start"),
+    *("trips", "recovery", "failover"),
+)
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 
 HEAD: Final = """\

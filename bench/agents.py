@@ -20,3 +20,9 @@ async def stream(_: str) -> AsyncIterator[str]:
     for word in WORDS:
         yield word
         await asyncio.sleep(0)
+
+
+async def stuck(_: str) -> str:
+    """Never answers: its turns wait for the death of their process."""
+    await asyncio.Event().wait()
+    return ""

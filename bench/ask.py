@@ -1,6 +1,7 @@
-"""Asks in one process: `python -m bench.ask SIDE CALLERS SECONDS`; prints asks a second as JSON.
+"""Asks in one process: `python -m bench.ask SIDE CALLERS SECONDS [SYNCHRONOUS]`.
 
-`bare` is what any actor needs at least: a queue to it and a future from it.
+SIDE is `bare`, what any actor needs at least: a queue to it and a future from it; or the URL of the
+store that a pool uses. Prints asks a second as JSON.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+import msgspec
 import uvloop
 
 from bench.agents import echo
+from bench.stores import Place, Synchronous, made
 
 ASKS_PER_SESSION: Final = 10
 WARM_UP_ASKS: Final = 200
@@ -23,7 +26,7 @@ Ask = Callable[[str, str], Awaitable[object]]
 
 
 @asynccontextmanager
-async def bare(_: int) -> AsyncIterator[Ask]:
+async def bare() -> AsyncIterator[Ask]:
     """One actor behind an `asyncio.Queue`; each ask has a future for its answer."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[tuple[str, asyncio.Future[str]]] = asyncio.Queue()
@@ -44,12 +47,13 @@ async def bare(_: int) -> AsyncIterator[Ask]:
 
 
 @asynccontextmanager
-async def pool(callers: int) -> AsyncIterator[Ask]:
+async def pool(callers: int, at: Place, *synchronous: Synchronous) -> AsyncIterator[Ask]:
     """The pool as it is embedded, with the garbage collector as the command sets it."""
     from pool import AgentPool, AgentSpec
     from protocol.command.garbage import settle
 
-    async with AgentPool(AgentSpec(agent=echo, max=max(16, callers))) as agents:
+    spec = AgentSpec(agent=echo, max=max(16, callers))
+    async with made(at, *synchronous) as store, AgentPool(spec, store=store) as agents:
         settle()
         yield lambda text, session: agents.ask(text, session=session)
 
@@ -75,11 +79,13 @@ async def rate(callers: int, seconds: float, ask: Ask) -> float:
     return asked / (time.perf_counter() - start)
 
 
-async def main(side: str, callers: int, seconds: float) -> None:
+async def main(side: str, callers: int, seconds: float, *synchronous: Synchronous) -> None:
     """Measure one side and print its figure."""
-    async with {"bare": bare, "pool": pool}[side](callers) as ask:
+    async with bare() if side == "bare" else pool(callers, side, *synchronous) as ask:
         print(await rate(callers, seconds, ask))
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    side, callers, seconds, *others = sys.argv[1:]
+    synchronous = msgspec.convert(others, list[Synchronous])
+    uvloop.run(main(side, int(callers), float(seconds), *synchronous))

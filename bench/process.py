@@ -34,18 +34,20 @@ def free_port() -> int:
         return port
 
 
-class Server:
-    """A server in a process of its own, on the server's core; stopped when the `with` ends.
+class Listener:
+    """A process that takes connections at `port`; killed when the `with` ends.
 
-    `command` is given the port to listen on as its last word. `role` as in `machine.pinned`.
+    `role` as in `machine.pinned`.
     """
 
-    def __init__(self, command: list[str], *, env: dict[str, str] | None = None, role: int = 0):
-        self.port = free_port()
+    def __init__(
+        self, command: list[str], port: int, *, env: dict[str, str] | None = None, role: int
+    ) -> None:
+        self.port = port
         # read only if something goes wrong: the log costs what it costs, and is seen by nobody
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            [*pinned(role), sys.executable, *command, str(self.port)],
+            [*pinned(role), *command],
             cwd=ROOT,
             env={**os.environ, **(env or {})},
             stdout=self._log,
@@ -58,16 +60,20 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.kill()
         self._log.close()
 
+    def kill(self) -> None:
+        """End the process with SIGKILL. May be called twice."""
+        self._process.kill()
+        self._process.wait()
+
     def wait_until_listening(self) -> None:
-        """Return as soon as the server takes connections; `RuntimeError` if it does not in time."""
+        """Return as soon as connections are taken; `RuntimeError` if they are not in time."""
         give_up = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < give_up:
             if self._process.poll() is not None:
-                raise RuntimeError(f"the server ended at its start: {self._said()}")
+                raise RuntimeError(f"the process ended at its start: {self._said()}")
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
@@ -78,9 +84,22 @@ class Server:
         raise RuntimeError(f"no answer within {START_TIMEOUT_S:g} s: {self._said()}")
 
     def _said(self) -> str:
-        """The end of the server's output."""
+        """The end of the output."""
         self._log.seek(0)
         return self._log.read()[-2_000:].decode(errors="replace")
+
+
+class Server(Listener):
+    """A server of the project, or one that it is held against, on the server's core.
+
+    `command`, for Python, is given the port to listen on as its last word.
+    """
+
+    def __init__(
+        self, command: list[str], *, env: dict[str, str] | None = None, role: int = 0
+    ) -> None:
+        port = free_port()
+        super().__init__([sys.executable, *command, str(port)], port, env=env, role=role)
 
     def cpu_s(self) -> float:
         """CPU time used so far, in seconds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Generic, Literal, TypeVar
 
@@ -61,13 +61,19 @@ class Sides(Struct, Generic[T], frozen=True):
 
 def alternate(rounds: int, *, pool: Callable[[], T], bare: Callable[[], T]) -> Sides[T]:
     """Take a figure of each side a round; who is first alternates."""
-    sides: Sides[T] = Sides([], [])
-    turns = [(sides.pool, pool), (sides.bare, bare)]
+    found = by_turns(rounds, {"pool": pool, "bare": bare})
+    return Sides(found["pool"], found["bare"])
+
+
+def by_turns(rounds: int, sides: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
+    """Take a figure of each of any number of sides a round; every other round goes backwards."""
+    found: dict[str, list[T]] = {name: [] for name in sides}
+    turns = list(sides.items())
     for _ in range(rounds):
-        for figures, measure in turns:
-            figures.append(measure())
+        for name, measure in turns:
+            found[name].append(measure())
         turns.reverse()
-    return sides
+    return found
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from http.client import HTTPConnection
 
 from bench import servers
-from bench.http_load import BODY
 from bench.process import Server
 from bench.result import Row, Target, alternate
+from bench.turns import Caller
 
 
 def run(rounds: int) -> list[Row]:
@@ -24,15 +23,6 @@ def run(rounds: int) -> list[Row]:
 
 def _first_answer(server: Callable[[], Server]) -> float:
     start = time.perf_counter()
-    with server() as started:
-        connection = HTTPConnection("127.0.0.1", started.port, timeout=10)
-        connection.request(
-            "POST", "/v1/sessions/s/turns", BODY, {"Content-Type": "application/json"}
-        )
-        response = connection.getresponse()
-        response.read()
-        taken = time.perf_counter() - start
-        connection.close()
-    if response.status != 200:
-        raise RuntimeError(f"the first turn was answered with {response.status}")
-    return taken
+    with server() as started, Caller(started.port) as caller:
+        caller.ask("s")
+        return time.perf_counter() - start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.result import Row, Target, alternate, table
+from bench.result import Row, Target, alternate, by_turns, table
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,15 @@ def test_sides_take_turns() -> None:
     alternate(3, pool=lambda: order.append("pool"), bare=lambda: order.append("bare"))
 
     assert order == ["pool", "bare", "bare", "pool", "pool", "bare"]
+
+
+def test_every_other_round_goes_backwards() -> None:
+    """Any number of sides are measured once a round, none of them always after the same one."""
+    found = iter(range(6))
+
+    figures = by_turns(2, {name: lambda: next(found) for name in ("a", "b", "c")})
+
+    assert figures == {"a": [0, 5], "b": [1, 4], "c": [2, 3]}
 
 
 def test_row_has_the_medians() -> None:
