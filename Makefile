@@ -6,7 +6,7 @@ UV := $(firstword $(wildcard $(BIN)/uv) uv)
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: run test lint format types bench setup lock clean
+.PHONY: run test lint format types bench storm setup lock clean
 
 # the demo agent on 127.0.0.1:8080
 run: setup
@@ -29,6 +29,10 @@ types: setup
 # bench names to run fewer: make bench ARGS="http_turn ask"
 bench: setup
 	@$(BIN)/python -m bench $(ARGS)
+
+# replicas on one Redis are killed under load: make storm ARGS="--turns 5000 --seed 7"
+storm: setup
+	@$(BIN)/python -m tests.storm $(ARGS)
 
 setup:
 	@sh scripts/setup.sh

@@ -81,10 +81,13 @@ class StoreSettings(MemoryLimits, frozen=True, kw_only=True):
     directory), how much is kept of them, and for how long.
 
     `lease_s`: how long, in seconds, the sessions of a process that died are nobody else's.
+    `synchronous`: whether SQLite waits for the disk at each commit (`full`), or at times (`normal`:
+    a crash of the machine, not of the process, loses the newest turns).
     """
 
     url: str | None = None
     lease_s: float = 10.0
+    synchronous: Literal["full", "normal"] = "full"
 
     def __post_init__(self) -> None:
         if not (isfinite(self.lease_s) and self.lease_s > 0):

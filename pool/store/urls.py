@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import unquote
 
 from msgspec.structs import fields
@@ -33,11 +33,19 @@ _FORMS: Final = (
 )
 
 
-def store_of(url: str, *, retention: Retention, lease_s: float, exclusive: bool = True) -> Store:
+def store_of(
+    url: str,
+    *,
+    retention: Retention,
+    lease_s: float,
+    synchronous: Literal["full", "normal"] = "full",
+    exclusive: bool = True,
+) -> Store:
     """The store that a URL names, not opened yet; `ConfigError` says what is wrong with the URL.
 
     `retention`: how much is kept, and for how long (`MemoryLimits` say more to a memory store).
-    `lease_s`: how long a lease outlives its owner. `exclusive`: a SQLite file is this process's
+    `lease_s`: how long a lease outlives its owner. `synchronous`: whether SQLite waits for the disk
+    at each commit, or at times. `exclusive`: a SQLite file is this process's
     alone; without it another process may serve from the file meanwhile.
     """
     scheme = scheme_of(url)
@@ -50,7 +58,13 @@ def store_of(url: str, *, retention: Retention, lease_s: float, exclusive: bool 
         path = sqlite_path(url) or IN_MEMORY
         from pool.store.sqlite import SqliteStore
 
-        return SqliteStore(path, retention=retention, lease_s=lease_s, exclusive=exclusive)
+        return SqliteStore(
+            path,
+            retention=retention,
+            lease_s=lease_s,
+            synchronous=synchronous,
+            exclusive=exclusive,
+        )
     return _redis_store(url, retention, lease_s)
 
 

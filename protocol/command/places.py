@@ -28,7 +28,12 @@ def url_of(settings: StoreSettings, environ: Mapping[str, str]) -> str:
 def store(settings: StoreSettings, environ: Mapping[str, str]) -> Store:
     """The store that a server opens."""
     url = url_of(settings, environ)
-    return store_of(url, retention=settings.limits, lease_s=settings.lease_s)
+    return store_of(
+        url,
+        retention=settings.limits,
+        lease_s=settings.lease_s,
+        synchronous=settings.synchronous,
+    )
 
 
 @asynccontextmanager
