@@ -17,10 +17,14 @@ RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheels 
 FROM python:3.13-slim
 
 COPY --from=build /opt/actorpool /opt/actorpool
-RUN useradd --system --no-create-home --uid 10001 actorpool
+# sessions live in /data: mount something there that outlives the container
+RUN useradd --system --no-create-home --uid 10001 actorpool \
+    && install -d -o actorpool /data
 ENV PATH=/opt/actorpool/bin:$PATH \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    ACTORPOOL_STORE_URL=sqlite:///data/actorpool.db
 USER actorpool
+VOLUME /data
 WORKDIR /app
 EXPOSE 8080
 

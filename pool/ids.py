@@ -13,7 +13,7 @@ from pool.turn import ID_PATTERN
 
 # Sessions are spread over so many partitions; all keys of one partition live together in a store.
 PARTITIONS = 64
-_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+PARTITION_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _matches = re.compile(ID_PATTERN).search
 
 
@@ -48,7 +48,7 @@ class Ids:
     def turn(self, key: SessionKey) -> str:
         """A new turn's id; its first character is the session's partition."""
         self._count += 1
-        return f"{_DIGITS[partition(key)]}{self._mine}{self._count:x}"
+        return f"{PARTITION_DIGITS[partition(key)]}{self._mine}{self._count:x}"
 
     def session(self) -> str:
         """A new session's id, that cannot be guessed."""

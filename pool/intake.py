@@ -212,7 +212,9 @@ class Intake:
             dispatcher.leave(key.tenant)
             if accepted.others:
                 # it was left behind with turns in it: they go before this one
-                await self._turns.writer.insist(lambda: self._takeover.take(key, new=record.id))
+                await self._turns.writer.insist(
+                    lambda: self._takeover.take(key, orphan=True, new=record.id)
+                )
             return self._elsewhere(record, accepted, key)
         live.session = session
         live.number = accepted.number

@@ -82,7 +82,7 @@ class Takeover:
         for key in dict.fromkeys(found):
             # what is on its way already is not waited for: it may wait for the store itself
             if not self._order.busy(key):
-                self._order.run(key, self._try(key))
+                self._order.run(key, self._try(key, orphan=True))
         if len(found) >= _AT_ONCE:
             return "many"
         return "some" if found or room <= 0 else "none"
@@ -92,20 +92,20 @@ class Takeover:
         if any(d.has_room(self._taking) for d in self._dispatchers.values()):
             self._taking += 1
             try:
-                await self._order.done(key, self._try(key))
+                await self._order.done(key, self._try(key, orphan=False))
             finally:
                 self._taking -= 1
 
-    async def _try(self, key: SessionKey) -> None:
+    async def _try(self, key: SessionKey, *, orphan: bool) -> None:
         try:
-            await self.take(key)
+            await self.take(key, orphan=orphan)
         except StoreUnavailable as error:
             # it is in doubt until the store answers
             _log.info("session is not claimed yet", session_id=key.id, error=error.code)
 
-    async def take(self, key: SessionKey, *, new: str = "") -> None:
-        """Claim a session if it can be had, and go on with its turns; in its order only. `new`: a
-        turn that was accepted here just now.
+    async def take(self, key: SessionKey, *, orphan: bool, new: str = "") -> None:
+        """Claim a session if it can be had, and go on with its turns; in its order only. `orphan`:
+        its holder may have died. `new`: a turn that was accepted here just now.
         """
         session = self._sessions.get(key)
         if self.closed or (session is not None and session.held):
@@ -118,7 +118,7 @@ class Takeover:
         self._doubts.session(key)
         claim = await self._store.claim(key, self._name)
         if claim is not None:
-            await self._restore(claim, new)
+            await self._restore(claim, orphan, new)
         self._doubts.sessions.pop(key, None)
 
     async def _clear_up(self) -> None:
@@ -152,7 +152,7 @@ class Takeover:
             self._turns.revival.adopt(session, turn)
             await self._letters.read(session)
 
-    async def _restore(self, claim: Claim, new: str) -> None:
+    async def _restore(self, claim: Claim, orphan: bool, new: str) -> None:
         lease = claim.lease
         if any(self._turns.revival.foreign(record.agent) for _, record in claim.turns):
             self._passed_over[lease.key] = self._turns.clock() + _PASS_OVER_S
@@ -164,7 +164,7 @@ class Takeover:
         session = self._sessions.take(lease, claim.end)
         self._turns.revival.restore(
             session,
-            self._revived(claim, new),
+            self._revived(claim, orphan, new),
             alive={self._name, *(replica.name for replica in replicas)},
         )
         await self._letters.follow(session, inbox)
@@ -173,11 +173,15 @@ class Takeover:
         if session.held:
             self._turns.revival.begin(session)
 
-    def _revived(self, claim: Claim, new: str) -> list[LiveTurn]:
+    def _revived(self, claim: Claim, orphan: bool, new: str) -> list[LiveTurn]:
         now, wall = self._turns.clock(), self._turns.wall()
         for _, record in claim.turns:
             if record.id == new:
                 not_begun(record)
+        first = claim.turns[0][1]
+        if orphan and first.id != new and all(not record.attempt for _, record in claim.turns):
+            # that it began may not have been stored: who has read its text is to forget it
+            first.attempt = 1
         turns = [revived(record, number, now, wall) for number, record in claim.turns]
         _log.info(
             "session taken over",

@@ -43,8 +43,8 @@ class EventLog(Struct, eq=False):
         log = cls(list(events), end.seq - len(events), end_epoch=end.epoch)
         begun = {event.epoch: event.seq for event in reversed(events)}
         if end.epoch:
-            # the last place that is gone counts as the oldest epoch's that is known
-            begun[events[0].epoch if events else end.epoch] = max(1, log.base)
+            # what is gone counts as the oldest epoch's that is known
+            begun[events[0].epoch if events else end.epoch] = 1
         log.epochs = tuple(sorted(begun.items()))
         return log
 

@@ -1,0 +1,101 @@
+"""What is looked at before a Redis is used: its version, our permissions, what would lose data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+import structlog
+from hiredis import ReplyError
+
+from pool.errors import ConfigError
+from pool.store.redis_keys import KeySpace
+from pool.store.redis_link import RedisLink, ask
+from pool.store.redis_scripts import Scripts
+from pool.store.redis_url import RedisUrl
+from pool.store.redis_wire import pack
+from pool.store.urls import OPTION
+
+_log = structlog.get_logger("pool.store.redis")
+
+_OLDEST: Final = (6, 2)
+
+
+async def check_server(
+    link: RedisLink, url: RedisUrl, scripts: Scripts, keys: KeySpace, key: str, timeout_s: float
+) -> None:
+    """`ConfigError` if a server is too old, a replica, or refuses us something; warns of the rest.
+
+    `key` is one of a partition that the server has. Permissions are tried, not asked for: to ask
+    one needs a permission too, that few users have.
+    """
+    info = _facts(url, await link.call(pack(("INFO",))))
+    version = info.get("redis_version", "0")
+    if _numbers(version) < _OLDEST:
+        _refuse(url, f"Redis at {link.address} is version {version}: 6.2 or newer is needed")
+    if info.get("role") == "slave":
+        _refuse(url, f"Redis at {link.address} is a replica: name its master, or its sentinels")
+    missing = await _missing(link, scripts, key)
+    channel = keys.channel("probe")
+    answer = await ask(link.address, url.login, "SUBSCRIBE", channel, timeout_s=timeout_s)
+    if isinstance(answer, ReplyError):
+        missing.append(f"+subscribe on &{keys.prefix}:*")
+    if missing:
+        _lacking(url, missing)
+    _warn(link, info)
+
+
+async def _missing(link: RedisLink, scripts: Scripts, key: str) -> list[str]:
+    """What the user would have to be granted."""
+    for by_text in (True, False):
+        answer = await link.call(scripts.packed("probe", [key], (), by_text=by_text))
+        if isinstance(answer, ReplyError):
+            return [_permission("EVAL" if by_text else "EVALSHA", str(answer), key)]
+    refused = [each.decode() for each in answer]
+    pairs = zip(refused[::2], refused[1::2], strict=True)
+    return sorted({_permission(command, text, key) for command, text in pairs})
+
+
+def _permission(command: str, text: str, key: str) -> str:
+    prefix = key.partition(":")[0]
+    if "channel" in text:
+        return f"+{command.lower()} on &{prefix}:*"
+    if "key" in text:
+        return f"~{prefix}:*"
+    return f"+{command.lower()}"
+
+
+def _lacking(url: RedisUrl, missing: Sequence[str]) -> NoReturn:
+    user = url.login.user or "default"
+    _refuse(url, f"the Redis user {user} lacks {', '.join(missing)}: grant it with ACL SETUSER")
+
+
+def _facts(url: RedisUrl, answer: Any) -> Mapping[str, str]:
+    if isinstance(answer, ReplyError):
+        _lacking(url, ["+info"])
+    lines = (line.partition(":") for line in answer.decode().splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def _warn(link: RedisLink, info: Mapping[str, str]) -> None:
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        _log.warning(
+            "Redis may evict what was accepted; set maxmemory-policy to noeviction",
+            server=str(link.address),
+            policy=policy,
+        )
+    if info.get("aof_enabled", "0") == "0":
+        _log.warning(
+            "Redis writes no append-only file: a crash of it may lose turns; set appendonly yes",
+            server=str(link.address),
+        )
+
+
+def _refuse(url: RedisUrl, remedy: str) -> NoReturn:
+    raise ConfigError(OPTION, url.shown, remedy)
