@@ -58,7 +58,7 @@ class Followers:
             self._fetch(session.key)
         elif session.watching and not session.readers:
             session.watching = False
-            self._spawn(self._unwatch(session.key))
+            self._fetch(session.key)
 
     def more(self, key: SessionKey) -> None:
         """There may be more events in a session."""
@@ -77,7 +77,12 @@ class Followers:
         try:
             while True:
                 self._fetching[key] = False
-                await self._catch_up(key)
+                # one thing at a time: a watch and its end do not overtake each other
+                session = self._session(key)
+                if session is not None and session.watching:
+                    await self._catch_up(key, session)
+                else:
+                    await self._store.unwatch(key, self._name)
                 if not self._fetching[key]:
                     return
         except StoreUnavailable as error:
@@ -86,10 +91,7 @@ class Followers:
         finally:
             del self._fetching[key]
 
-    async def _catch_up(self, key: SessionKey) -> None:
-        session = self._session(key)
-        if session is None:
-            return
+    async def _catch_up(self, key: SessionKey, session: Session) -> None:
         log, before = session.log, session.log.end
         session.looked_at = self._loop.time()
         end = await self._store.watch(key, self._name)
@@ -114,12 +116,3 @@ class Followers:
                 # nothing was written since, by whoever holds it now
                 log.epoch = max(log.epoch, end.epoch)
                 return
-
-    async def _unwatch(self, key: SessionKey) -> None:
-        try:
-            session = self._session(key)
-            if session is None or not session.watching:
-                await self._store.unwatch(key, self._name)
-        except StoreUnavailable as error:
-            # it is told of events that nobody reads here: they are passed over
-            _log.info("session is still watched", session_id=key.id, error=error.code)

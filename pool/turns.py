@@ -234,6 +234,9 @@ class Turns:
         # while it has its actor its pause is still being stored
         if turn.phase != "waiting" or turn.actor is not None or turn.stop is not None:
             return
+        if turn.session.arriving:
+            # it goes when all that its inbox says was done
+            return
         if self.closing is not None:
             self.after_closing(turn.session)
         elif not turn.record.pending:

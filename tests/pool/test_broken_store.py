@@ -84,11 +84,11 @@ class Slow(MemoryStore):
         events: Sequence[Event],
         turn: Turn | None = None,
         state: StateChange | None = None,
-    ) -> None:
+    ) -> bool:
         self.appending.set()
         await self.go_on.wait()
         await asyncio.sleep(1)
-        await super().append(lease, events, turn, state)
+        return await super().append(lease, events, turn, state)
 
 
 async def test_a_decided_turn_goes_on_only_from_a_pause_that_is_stored() -> None:
