@@ -25,6 +25,7 @@ from pool.errors import (
     Refused,
     StoreUnavailable,
 )
+from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.letters import Letters
 from pool.live import MAKES_WAY, LiveTurn, Stop
@@ -77,6 +78,7 @@ class Intake:
         takeover: Takeover,
         doubts: Doubts,
         webhooks: Webhooks | None,
+        switches: Switches,
     ) -> None:
         self.closed = False
         self._name = name
@@ -95,6 +97,7 @@ class Intake:
         self._takeover = takeover
         self._doubts = doubts
         self._webhooks = webhooks
+        self._switches = switches
 
     async def enter(
         self,
@@ -125,6 +128,7 @@ class Intake:
             deadline_s = self._within(parent, deadline_s)
         given_away = self._goes_elsewhere(key, dispatcher, parent)
         try:
+            self._switches.check(dispatcher.name)
             if not given_away:
                 self._admit(dispatcher, request, key, deadline_s, parent)
         except Refused as refused:

@@ -19,7 +19,9 @@ from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
 from pool.drain import drain, give_up, hand_over
 from pool.errors import Conflict, InvalidRequest, StoreUnavailable
+from pool.guard.switches import Switches
 from pool.ids import Ids
+from pool.live import Stop
 from pool.observer import Observer, Observers
 from pool.specs import specs_of
 from pool.stats import PoolStats, agent_stats
@@ -73,6 +75,8 @@ class AgentPool(Asking):
         self.default_agent = next(iter(self.specs))
         self.name = name or f"pool-{uuid4().hex[:12]}"
         self.store: Store = store if store is not None else MemoryStore()
+        # which agents an operator has disabled
+        self.switches = Switches(self.store, cancel=self._cancel_all, wall=wall)
         self._owns_store = store is None
         self._webhooks = webhooks
         self._observers = Observers(observers)
@@ -117,6 +121,7 @@ class AgentPool(Asking):
             random=self._random,
             wall=self._wall,
             stats=self.stats,
+            switches=self.switches,
         )
         self._sessions = parts.sessions
         self._turns = parts.turns
@@ -124,6 +129,7 @@ class AgentPool(Asking):
         self._followers = parts.followers
         self._intake = parts.intake
         await self.store.join(self.name, self._parts.upkeep.nudged)
+        await self.switches.start()
         self._tracking = scope.track(loop)
         if self.config.watchdog_s:
             blame = Blame(self._turns.live, self._observers, loop)
@@ -148,6 +154,7 @@ class AgentPool(Asking):
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
+        await self.switches.stop()
         await self._parts.upkeep.stop()
         self._turns.close()
         grace_s = self.config.cancel_grace_s
@@ -210,6 +217,10 @@ class AgentPool(Asking):
             others = self._parts.replicas.serving
             await hand_over(self._turns, deadline_s=deadline_s, grace_s=grace_s, others=others)
         self._drained = True
+
+    def _cancel_all(self, agent: str) -> None:
+        for turn in [t for t in self._turns.live.values() if t.record.agent == agent]:
+            self._turns.stopping.stop(turn, Stop("cancelled"))
 
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(self.config.tick_s / _STORE_TICKS, self._tick)

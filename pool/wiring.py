@@ -15,6 +15,7 @@ from pool.decisions import Decisions
 from pool.dispatcher import Dispatcher
 from pool.doubts import Doubts
 from pool.follow import Followers
+from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.intake import Intake
 from pool.letters import Letters
@@ -59,6 +60,7 @@ def wire(
     random: Random,
     wall: Callable[[], float],
     stats: Callable[[], PoolStats],
+    switches: Switches,
 ) -> Parts:
     """All parts of the pool `name`, on the running loop; `dispatchers` is filled."""
     sessions = Sessions()
@@ -118,6 +120,7 @@ def wire(
         takeover=takeover,
         doubts=doubts,
         webhooks=webhooks,
+        switches=switches,
     )
     upkeep = Upkeep(
         store,

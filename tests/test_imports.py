@@ -20,6 +20,7 @@ EXTRAS = {
     "redis": "pool/store/redis_",
     "hiredis": "pool/store/redis_",
     "standardwebhooks": "protocol/webhook/",
+    "jwt": "pool/guard/token",
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pool import AgentPool
+from protocol.authenticate.config import said
+from protocol.authenticate.tokens import token_door
 from protocol.command import places
 from protocol.command.load import load
 from protocol.settings import Settings
@@ -21,6 +23,9 @@ def check(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
         yield f"agent   {name}{default}: {answers}, {spec.min} to {spec.max} actors"
     server = settings.server
     yield f"server  {server.host}:{server.port}, drains for {server.drain_s:g} s"
+    if settings.auth.with_tokens:
+        token_door(settings.auth.rules)
+    yield f"auth    {settings.auth.mode}: {said(settings.auth)}"
     places.store(settings.store, environ)
     yield f"store   {places.said(settings.store, environ)}"
     if settings.webhooks.secret:

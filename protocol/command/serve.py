@@ -20,6 +20,7 @@ from pool.telemetry.logs import Logs, configure
 from pool.telemetry.metrics import Metrics
 from pool.telemetry.processors import loop_exception_handler
 from pool.webhooks import Webhooks
+from protocol.authenticate.config import said
 from protocol.command import places
 from protocol.command.ending import EndSignals, end_within
 from protocol.command.garbage import OldCollections, settle
@@ -71,6 +72,7 @@ async def _run(
             pool,
             config=settings.server,
             ws=settings.ws,
+            auth=settings.auth,
             extra_routes={("GET", "/metrics"): scrape_route(metrics)},
         )
         await stack.enter_async_context(pool)
@@ -80,6 +82,12 @@ async def _run(
         metrics.start()
         settle()
         click.echo(_greeting(server, places.said(settings.store, environ)))
+        if settings.auth.open:
+            _log.warning(
+                "nobody is asked who they are: whoever can reach this is admin of tenant default",
+                host=settings.server.host,
+                remedy='[auth] mode = "keys"',
+            )
         name = await signals.wait()
         _log.info(
             "draining", signal=name, turns=pool.stats().turns, at_most_s=settings.server.drain_s
@@ -117,10 +125,12 @@ async def _start(server: Server, settings: Settings) -> None:
 
 def _greeting(server: Server, sessions: str) -> str:
     agents = ", ".join(server.pool.specs)
+    auth = server.authenticator.config
+    key = "" if auth.open else '-H "Authorization: Bearer $ACTORPOOL_KEY" '
     return (
         f"actorpool serves {agents} at {server.url} - try: "
-        f'curl --json \'{{"message": "hello"}}\' {server.url}/agent/invoke\n'
-        f"sessions live in {sessions}"
+        f'curl {key}--json \'{{"message": "hello"}}\' {server.url}/agent/invoke\n'
+        f"sessions live in {sessions}\n{said(auth)}"
     )
 
 

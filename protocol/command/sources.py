@@ -25,6 +25,8 @@ from protocol.settings import (
 PREFIX: Final = "ACTORPOOL_"
 # Names the file; it is no option of a section.
 CONFIG_VARIABLE: Final = "ACTORPOOL_CONFIG"
+# What `chat` shows to a server; it is no option of a server.
+KEY_VARIABLE: Final = "ACTORPOOL_KEY"
 DEFAULT_FILE: Final = "actorpool.toml"
 # The agent that is served when none is named.
 DEMO: Final = (
@@ -96,7 +98,7 @@ def from_environment(environ: Mapping[str, str], *, agents: Iterable[str]) -> li
     return [
         _variable(variable, value, spelled)
         for variable, value in environ.items()
-        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE
+        if variable.startswith(PREFIX) and variable not in (CONFIG_VARIABLE, KEY_VARIABLE)
     ]
 
 
