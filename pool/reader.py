@@ -156,12 +156,13 @@ class Reader:
             self._placed = True
         elif self._ahead_of_log or not (self._placed and log.covers(self.cursor)):
             self._ahead_of_log = False
-            epoch = log.epoch
+            # what the log gets meanwhile says nothing of this cursor
+            epoch, seq = log.epoch, log.seq
             page = await self._store.events(self._session.key, self.cursor, limit)
             events = page.events
             if page.lost is not None:
                 events = (self._lost(page.lost), *events)
-            placed = self.cursor.seq <= log.seq or epoch != self.cursor.epoch
+            placed = self.cursor.seq <= seq or epoch != self.cursor.epoch
             self._placed = bool(events) or placed
         if not events and self._placed and log.covers(self.cursor):
             events = log.after(self.cursor, limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Literal
 
@@ -59,8 +59,10 @@ class Takeover:
         self._order = order
         self._letters = letters
         self._doubts = doubts
-        # offers that are being taken
-        self._taking = 0
+        # what is being claimed, what else was offered meanwhile, what the last sweep has left
+        self._taking: set[SessionKey] = set()
+        self._offers: dict[SessionKey, None] = {}
+        self._left: set[SessionKey] = set()
         # sessions for others to take, and until when
         self._passed_over: dict[SessionKey, float] = {}
 
@@ -76,25 +78,39 @@ class Takeover:
         await self._clear_up()
         waiting = sum(dispatcher.waiting for dispatcher in self._dispatchers.values())
         room = min(_AT_ONCE, self._config.queue_max - waiting)
-        found = list(islice(self._doubts.sessions, _AT_ONCE))
+        doubtful = list(islice(self._doubts.sessions, _AT_ONCE))
+        orphans: Sequence[SessionKey] = ()
         if room > 0 and not self.closed:
-            found += await self._store.orphans(room)
-        for key in dict.fromkeys(found):
-            # what is on its way already is not waited for: it may wait for the store itself
-            if not self._order.busy(key):
-                self._order.run(key, self._try(key, orphan=True))
-        if len(found) >= _AT_ONCE:
+            orphans = await self._store.orphans(room)
+        # where there is no room at once another process may have some: it goes first
+        before, self._left = self._left, set(orphans)
+        for key in dict.fromkeys((*doubtful, *orphans)):
+            if key in before or key in self._doubts.sessions or self._has_room():
+                self._begin(key, orphan=True)
+        if len(orphans) + len(doubtful) >= _AT_ONCE:
             return "many"
-        return "some" if found or room <= 0 else "none"
+        return "some" if orphans or doubtful or room <= 0 else "none"
 
-    async def offered(self, key: SessionKey) -> None:
-        """A session wants a holder: claim it, if a turn of it could start at once here."""
-        if any(d.has_room(self._taking) for d in self._dispatchers.values()):
-            self._taking += 1
-            try:
-                await self._order.done(key, self._try(key, orphan=False))
-            finally:
-                self._taking -= 1
+    def offered(self, key: SessionKey) -> None:
+        """A session wants a holder: claim it, if a turn of it can start at once here."""
+        self._offers[key] = None
+        self._take_offers()
+
+    def _take_offers(self) -> None:
+        while self._offers and self._has_room():
+            self._begin(self._offers.popitem()[0], orphan=False)
+        # whoever has room takes them; else they are found by the next sweep
+        if not self._taking:
+            self._offers.clear()
+
+    def _has_room(self) -> bool:
+        return any(d.has_room(len(self._taking)) for d in self._dispatchers.values())
+
+    def _begin(self, key: SessionKey, *, orphan: bool) -> None:
+        # what is on its way already is not waited for: it may wait for the store itself
+        if not self._order.busy(key):
+            self._taking.add(key)
+            self._order.run(key, self._try(key, orphan=orphan))
 
     async def _try(self, key: SessionKey, *, orphan: bool) -> None:
         try:
@@ -102,6 +118,9 @@ class Takeover:
         except StoreUnavailable as error:
             # it is in doubt until the store answers
             _log.info("session is not claimed yet", session_id=key.id, error=error.code)
+        finally:
+            self._taking.discard(key)
+            self._take_offers()
 
     async def take(self, key: SessionKey, *, orphan: bool, new: str = "") -> None:
         """Claim a session if it can be had, and go on with its turns; in its order only. `orphan`:

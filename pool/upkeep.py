@@ -89,7 +89,7 @@ class Upkeep:
         elif nudge.kind == "work":
             # should it be passed over here and elsewhere
             self._more = True
-            self._do(self._takeover.offered(nudge.key))
+            self._takeover.offered(nudge.key)
         elif self._order.busy(nudge.key) or nudge.key in self._sessions:
             # it may be held only when the answer that is on its way has come
             self._do(self._order.done(nudge.key, self._read(nudge.key)))
