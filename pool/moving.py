@@ -98,11 +98,11 @@ class Moving:
     async def _hand_back(self, session: Session) -> None:
         # Only a session in which nothing runs can be another's.
         current, lease = session.current, session.lease
-        if lease is None or session.ending or (current is not None and current.phase == "running"):
+        if lease is None or session.at_work:
             return
         try:
             await self._turns.writer.flush(session, current)
-            if session.lease is lease:
+            if session.lease is lease and not session.at_work:
                 self._let_go(session, "handed_back")
                 self._doubts.session(session.key)
                 await self._store.release(lease)

@@ -164,7 +164,7 @@ async def test_an_epoch_without_any_event_loses_only_its_own(opening: Opening) -
     """Its holder was gone before it had stored anything: what was read before it stays valid."""
     async with opening() as (store, _):
         await answer(store, owner="a")
-        log, end = await log_of(store, S1)
+        _, end = await log_of(store, S1)
         _, silent = await accept(store, make_turn("silent"), "b")
         await store.leave("b")
         taken = await store.claim(S1, "c")
