@@ -189,8 +189,7 @@ class Takeover:
         await self._letters.follow(session, inbox)
         # what was done is forgotten, before anything runs
         await insist(lambda: self._letters.read(session))
-        if session.held:
-            self._turns.revival.begin(session)
+        self._turns.revival.begin(session)
 
     def _revived(self, claim: Claim, orphan: bool, new: str) -> list[LiveTurn]:
         now, wall = self._turns.clock(), self._turns.wall()
