@@ -32,6 +32,8 @@ class Log(Struct, eq=False):
     # the place of `_events[0]`, had it one
     _first: int
     _unstored_from: int
+    # the epoch of the event before `_events[0]`, if that was here
+    _before: int = 0
     # events from this place on are not shown yet: the store has not said yes to them
     _held_from: float = inf
     _events: list[Event] = field(default_factory=list)
@@ -72,6 +74,7 @@ class Log(Struct, eq=False):
         if end.seq != self.seq:
             self.seq = end.seq
             self._events.clear()
+            self._before = 0
             self._first = self._unstored_from = end.seq + 1
             self._held_from = inf
             self._wake()
@@ -140,12 +143,18 @@ class Log(Struct, eq=False):
         stored = self._unstored_from - self._first
         surplus = stored - KEEP if self._listeners else stored
         if surplus > 0:
+            self._before = self._events[surplus - 1].epoch
             del self._events[:surplus]
             self._first += surplus
 
     def covers(self, cursor: Cursor) -> bool:
-        """Whether everything after the cursor is here."""
-        return self._first - 1 <= cursor.seq <= self.seq
+        """Whether everything after the cursor is here, and the cursor is a place of this log: one of
+        an epoch before that of the event at its place was never stored.
+        """
+        at = cursor.seq - self._first
+        if at < 0:
+            return at == -1 and self._before <= cursor.epoch
+        return at < len(self._events) and self._events[at].epoch <= cursor.epoch
 
     def after(self, cursor: Cursor, limit: int) -> Sequence[Event]:
         """The events that follow a cursor that the log covers, as far as they may be seen."""

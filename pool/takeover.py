@@ -186,10 +186,12 @@ class Takeover:
             self._revived(claim, orphan, new),
             alive={self._name, *(replica.name for replica in replicas)},
         )
-        await self._letters.follow(session, inbox)
-        # what was done is forgotten, before anything runs
-        await insist(lambda: self._letters.read(session))
-        self._turns.revival.begin(session)
+        try:
+            await insist(lambda: self._letters.follow(session, inbox))
+            # what was done is forgotten, before anything runs
+            await insist(lambda: self._letters.read(session))
+        finally:
+            self._turns.revival.begin(session)
 
     def _revived(self, claim: Claim, orphan: bool, new: str) -> list[LiveTurn]:
         now, wall = self._turns.clock(), self._turns.wall()
