@@ -54,6 +54,8 @@ class Dispatcher:
         self.refused: Counter[str] = Counter()
         self.start_rate = Rate()
         self.refusal_rate = Rate()
+        # nothing is started any more
+        self.closed = False
         self.supervisor: Supervisor
         self._config = config
         self._observers = observers
@@ -184,6 +186,8 @@ class Dispatcher:
 
     def ready(self, turn: LiveTurn, *, again: bool = False) -> None:
         """The turn may run: hand it to an actor, or queue it."""
+        if self.closed:
+            return
         if (
             self.supervisor.idle
             and self.queue.empty
@@ -210,6 +214,8 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Hand over turns while there are actors and permits for them."""
+        if self.closed:
+            return
         supervisor = self.supervisor
         if self._shrinking:
             self._shrink()

@@ -148,8 +148,8 @@ class Log(Struct, eq=False):
             self._first += surplus
 
     def covers(self, cursor: Cursor) -> bool:
-        """Whether everything after the cursor is here, and the cursor is a place of this log: one of
-        an epoch before that of the event at its place was never stored.
+        """Whether everything after the cursor is here, and the cursor is a place of this log: one
+        of an epoch before that of the event at its place was never stored.
         """
         at = cursor.seq - self._first
         if at < 0:

@@ -79,7 +79,7 @@ class Moving:
 
     def hand_back_all(self) -> None:
         """Start no turn any more: give back what waits now, and what runs when it has stopped."""
-        self._turns.closing = MOVED
+        self._turns.start_no_more()
         for session in {turn.session: None for turn in self._turns.live.values()}:
             self.hand_back_soon(session)
 

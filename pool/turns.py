@@ -28,7 +28,7 @@ from pool.events import (
     TurnStarted,
 )
 from pool.finishing import Finishing
-from pool.live import MAKES_WAY, LiveTurn, Stop
+from pool.live import MAKES_WAY, MOVED, LiveTurn, Stop
 from pool.moving import Moving
 from pool.observer import Move, Observers, TurnEndedNotice, TurnMovedNotice, TurnStartedNotice
 from pool.outcome import recorded
@@ -129,6 +129,12 @@ class Turns:
         goes = session.current is turn
         position = self._dispatchers[record.agent].position(turn) if goes else len(session.line)
         self.tell(turn, TurnQueued(position=position, at=record.created_at))
+
+    def start_no_more(self) -> None:
+        """What waits goes back to the store, and with it what still comes."""
+        self.closing = MOVED
+        for dispatcher in self._dispatchers.values():
+            dispatcher.closed = True
 
     def after_closing(self, session: Session) -> None:
         """Turns came when all others had been stopped, if so: they are stopped as those were."""

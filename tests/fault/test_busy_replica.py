@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.audit import audit
+from tests.fault.audit import audit, opened
 from tests.fault.clients import calling, eventually
 from tests.fault.replicas import fleet
 from tests.support.redis_servers import redis_server
@@ -58,3 +58,30 @@ async def test_a_full_replica_hands_turns_to_one_with_room(tmp_path: Path, burst
                 assert (await caller.ended(turn))["state"] == "completed"
         account = await audit(redis.url, replicas.runs, accepted=[*turns, waiting])
         assert account.again == 0
+
+
+async def test_what_never_ran_has_no_attempts(tmp_path: Path) -> None:
+    """Of a burst one turn runs, the others wait. The replica is killed twice: only the one that ran
+    is the worse for it.
+    """
+    environ = {"ACTORPOOL_AGENTS_AGENT_MAX": "1"}
+    with redis_server() as redis, fleet(1, redis.url, tmp_path, environ=environ) as replicas:
+        async with calling(replicas) as caller, opened(redis.url) as store:
+            submits = (caller.submit(f"s{n}", "hold=gate say=2") for n in range(20))
+            turns = await asyncio.gather(*submits)
+
+            async def one_runs() -> bool:
+                found = [await store.turn(turn) for turn in turns]
+                return sum(turn is not None and turn.state == "running" for turn in found) == 1
+
+            for _ in range(2):
+                await eventually(one_runs, "the store knows that one runs and the others wait")
+                replicas[0].kill()
+                await asyncio.to_thread(replicas[0].start)
+            await eventually(one_runs, "the store knows that one runs and the others wait")
+            replicas.runs.open("gate")
+            for turn in turns:
+                ended = await caller.ended(turn)
+                assert ended["state"] == "completed"
+                assert ended["attempt"] == len(replicas.runs.of(turn))
+        await audit(redis.url, replicas.runs, accepted=turns)
