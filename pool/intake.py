@@ -212,6 +212,7 @@ class Intake:
             dispatcher.leave(key.tenant)
             if accepted.others:
                 # it was left behind with turns in it: they go before this one
+                self._turns.moving.released(self._sessions.get(key), accepted.lease)
                 await self._turns.writer.insist(
                     lambda: self._takeover.take(key, orphan=True, new=record.id)
                 )

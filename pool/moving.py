@@ -44,6 +44,14 @@ class Moving:
             return
         self._let_go(session, "fenced")
 
+    def released(self, session: Session | None, lease: Lease | None) -> None:
+        """The store has given the session anew: the lease of before was released, even if the
+        answer that says so is still on its way.
+        """
+        self.renewed(session, lease)
+        if session is not None:
+            session.lease = None
+
     def _let_go(self, session: Session, how: Move) -> None:
         # Its turns go on, or begin anew, elsewhere. An agent that still runs in it is cancelled.
         session.lease = None
