@@ -218,6 +218,7 @@ class Intake:
                 )
             return self._elsewhere(record, accepted, key)
         live.session = session
+        live.start_stored = live.start_stored and accepted.lease is not None
         live.number = accepted.number
         live.loaded = accepted.state
         session.accepted = max(session.accepted, accepted.number)

@@ -113,7 +113,7 @@ class Moving:
             if session.lease is lease and not session.at_work:
                 self._let_go(session, "handed_back")
                 self._doubts.session(session.key)
-                await self._store.release(lease)
+                await self._turns.writer.insist(lambda: self._store.release(lease))
                 self._doubts.sessions.pop(session.key, None)
         except LeaseLost as error:
             _log.info("session was claimed before it was given back", error=error.detail)

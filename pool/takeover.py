@@ -63,6 +63,8 @@ class Takeover:
         self._taking: set[SessionKey] = set()
         self._offers: dict[SessionKey, None] = {}
         self._left: set[SessionKey] = set()
+        # sessions that were released or given away: until when none of their holders can have died
+        self._released: dict[SessionKey, float] = {}
         # sessions for others to take, and until when
         self._passed_over: dict[SessionKey, float] = {}
 
@@ -82,11 +84,13 @@ class Takeover:
         orphans: Sequence[SessionKey] = ()
         if room > 0 and not self.closed:
             orphans = await self._store.orphans(room)
+        now = self._turns.clock()
+        self._released = {key: until for key, until in self._released.items() if until > now}
         # where there is no room at once another process may have some: it goes first
         before, self._left = self._left, set(orphans)
         for key in dict.fromkeys((*doubtful, *orphans)):
             if key in before or key in self._doubts.sessions or self._has_room():
-                self._begin(key, orphan=True)
+                self._begin(key, orphan=key not in self._released)
         if len(orphans) + len(doubtful) >= _AT_ONCE:
             return "many"
         return "some" if orphans or doubtful or room <= 0 else "none"
@@ -94,6 +98,7 @@ class Takeover:
     def offered(self, key: SessionKey) -> None:
         """A session wants a holder: claim it, if a turn of it can start at once here."""
         self._offers[key] = None
+        self._released[key] = self._turns.clock() + self._store.lease_s
         self._take_offers()
 
     def _take_offers(self) -> None:
@@ -152,16 +157,17 @@ class Takeover:
                 raise failure
 
     async def _clear(self, turn: Turn, repeatable: bool) -> None:
-        kept = await self._store.turn(turn.id)
-        if kept is not None and not kept.ended:
-            key = SessionKey(turn.tenant, turn.session_id)
-            if not repeatable:
-                # its caller was told that it was refused, and cannot ask for it again
-                await self._store.signal(key, CancelTurn(turn.id))
-            await self._order.done(key, self._recover(key, kept))
+        key = SessionKey(turn.tenant, turn.session_id)
+        await self._order.done(key, self._recover(key, turn.id, repeatable))
         self._doubts.turns.pop(turn.id, None)
 
-    async def _recover(self, key: SessionKey, record: Turn) -> None:
+    async def _recover(self, key: SessionKey, turn_id: str, repeatable: bool) -> None:
+        record = await self._store.turn(turn_id)
+        if record is None or record.ended:
+            return
+        if not repeatable:
+            # its caller was told that it was refused, and cannot ask for it again
+            await self._store.signal(key, CancelTurn(turn_id))
         session = self._sessions.get(key)
         if session is None or not session.held:
             self._doubts.session(key)

@@ -73,6 +73,7 @@ class Writer:
                 if isinstance(error, LeaseLost):
                     self._fenced(session, lease)
                 raise
+        session.log.stored(events)
         if turn is not None and turn.phase == "running":
             turn.start_stored = True
         session.log.trim()
