@@ -106,8 +106,9 @@ class Dispatcher:
 
     @property
     def starts_now(self) -> bool:
-        """Whether a turn would start at once: an actor is idle, and nobody waits for it."""
-        return bool(self.supervisor.idle) and self.queue.empty and self.limiter.free > 0
+        """Whether a turn that has a place will start at once, and all others that have one."""
+        idle = min(len(self.supervisor.idle), self.limiter.free)
+        return self.queue.empty and idle >= self._placed
 
     def has_room(self, coming: int = 0) -> bool:
         """Whether one more turn would not have to wait, all that are on their way counted, and

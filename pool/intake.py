@@ -213,9 +213,7 @@ class Intake:
             if accepted.others:
                 # it was left behind with turns in it: they go before this one
                 self._turns.moving.released(self._sessions.get(key), accepted.lease)
-                await self._turns.writer.insist(
-                    lambda: self._takeover.take(key, orphan=True, new=record.id)
-                )
+                await self._turns.writer.insist(lambda: self._takeover.take(key, new=record.id))
             return self._elsewhere(record, accepted, key)
         live.session = session
         live.start_stored = live.start_stored and accepted.lease is not None

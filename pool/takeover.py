@@ -63,8 +63,6 @@ class Takeover:
         self._taking: set[SessionKey] = set()
         self._offers: dict[SessionKey, None] = {}
         self._left: set[SessionKey] = set()
-        # sessions that were released or given away: until when none of their holders can have died
-        self._released: dict[SessionKey, float] = {}
         # sessions for others to take, and until when
         self._passed_over: dict[SessionKey, float] = {}
 
@@ -84,13 +82,11 @@ class Takeover:
         orphans: Sequence[SessionKey] = ()
         if room > 0 and not self.closed:
             orphans = await self._store.orphans(room)
-        now = self._turns.clock()
-        self._released = {key: until for key, until in self._released.items() if until > now}
         # where there is no room at once another process may have some: it goes first
         before, self._left = self._left, set(orphans)
         for key in dict.fromkeys((*doubtful, *orphans)):
             if key in before or key in self._doubts.sessions or self._has_room():
-                self._begin(key, orphan=key not in self._released)
+                self._begin(key)
         if len(orphans) + len(doubtful) >= _AT_ONCE:
             return "many"
         return "some" if orphans or doubtful or room <= 0 else "none"
@@ -98,12 +94,11 @@ class Takeover:
     def offered(self, key: SessionKey) -> None:
         """A session wants a holder: claim it, if a turn of it can start at once here."""
         self._offers[key] = None
-        self._released[key] = self._turns.clock() + self._store.lease_s
         self._take_offers()
 
     def _take_offers(self) -> None:
         while self._offers and self._has_room():
-            self._begin(self._offers.popitem()[0], orphan=False)
+            self._begin(self._offers.popitem()[0])
         # whoever has room takes them; else they are found by the next sweep
         if not self._taking:
             self._offers.clear()
@@ -111,15 +106,15 @@ class Takeover:
     def _has_room(self) -> bool:
         return any(d.has_room(len(self._taking)) for d in self._dispatchers.values())
 
-    def _begin(self, key: SessionKey, *, orphan: bool) -> None:
+    def _begin(self, key: SessionKey) -> None:
         # what is on its way already is not waited for: it may wait for the store itself
         if not self._order.busy(key):
             self._taking.add(key)
-            self._order.run(key, self._try(key, orphan=orphan))
+            self._order.run(key, self._try(key))
 
-    async def _try(self, key: SessionKey, *, orphan: bool) -> None:
+    async def _try(self, key: SessionKey) -> None:
         try:
-            await self.take(key, orphan=orphan)
+            await self.take(key)
         except StoreUnavailable as error:
             # it is in doubt until the store answers
             _log.info("session is not claimed yet", session_id=key.id, error=error.code)
@@ -127,9 +122,9 @@ class Takeover:
             self._taking.discard(key)
             self._take_offers()
 
-    async def take(self, key: SessionKey, *, orphan: bool, new: str = "") -> None:
-        """Claim a session if it can be had, and go on with its turns; in its order only. `orphan`:
-        its holder may have died. `new`: a turn that was accepted here just now.
+    async def take(self, key: SessionKey, *, new: str = "") -> None:
+        """Claim a session if it can be had, and go on with its turns; in its order only. `new`: a
+        turn that was accepted here just now.
         """
         session = self._sessions.get(key)
         if self.closed or (session is not None and session.held):
@@ -142,7 +137,7 @@ class Takeover:
         self._doubts.session(key)
         claim = await self._store.claim(key, self._name)
         if claim is not None:
-            await self._restore(claim, orphan, new)
+            await self._restore(claim, new)
         self._doubts.sessions.pop(key, None)
 
     async def _clear_up(self) -> None:
@@ -177,7 +172,7 @@ class Takeover:
             self._turns.revival.adopt(session, turn)
             await self._letters.read(session)
 
-    async def _restore(self, claim: Claim, orphan: bool, new: str) -> None:
+    async def _restore(self, claim: Claim, new: str) -> None:
         lease = claim.lease
         if any(self._turns.revival.foreign(record.agent) for _, record in claim.turns):
             self._passed_over[lease.key] = self._turns.clock() + _PASS_OVER_S
@@ -189,7 +184,7 @@ class Takeover:
         session = self._sessions.take(lease, claim.end)
         self._turns.revival.restore(
             session,
-            self._revived(claim, orphan, new),
+            self._revived(claim, new),
             alive={self._name, *(replica.name for replica in replicas)},
         )
         try:
@@ -199,15 +194,11 @@ class Takeover:
         finally:
             self._turns.revival.begin(session)
 
-    def _revived(self, claim: Claim, orphan: bool, new: str) -> list[LiveTurn]:
+    def _revived(self, claim: Claim, new: str) -> list[LiveTurn]:
         now, wall = self._turns.clock(), self._turns.wall()
         for _, record in claim.turns:
             if record.id == new:
                 not_begun(record)
-        first = claim.turns[0][1]
-        if orphan and first.id != new and all(not record.attempt for _, record in claim.turns):
-            # that it began may not have been stored: who has read its text is to forget it
-            first.attempt = 1
         turns = [revived(record, number, now, wall) for number, record in claim.turns]
         _log.info(
             "session taken over",

@@ -135,7 +135,9 @@ async def test_the_loss_of_a_cluster_node_is_over_soon(tmp_path: Path) -> None:
 
 async def test_turns_in_a_cluster_survive_their_replica(tmp_path: Path) -> None:
     """Row 1 on a Cluster: the turns of a killed replica, in every part of it, are reclaimed."""
-    with cluster() as redis, fleet(2, redis.url, tmp_path) as replicas:
+    # each turn finds an idle actor: then the store knows from the first that it has begun
+    environ = {"ACTORPOOL_AGENTS_AGENT_MIN": "32"}
+    with cluster() as redis, fleet(2, redis.url, tmp_path, environ=environ) as replicas:
         async with calling(replicas) as caller:
             turns = [
                 await caller.submit(f"s{n}", "hold=gate say=2", at=replicas[0]) for n in range(20)

@@ -52,6 +52,8 @@ async def test_a_herd_of_readers_comes_back(tmp_path: Path) -> None:
     environ = {
         "ACTORPOOL_SERVER_MAX_CONNECTIONS": str(ROOM),
         "ACTORPOOL_LOG_LEVEL": "error",
+        # each turn finds an idle actor: then the store knows from the first that it has begun
+        "ACTORPOOL_AGENTS_AGENT_MIN": "60",
     }
     with redis_server() as redis, fleet(3, redis.url, tmp_path, environ=environ) as replicas:
         async with calling(replicas) as caller:

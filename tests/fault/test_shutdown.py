@@ -53,8 +53,8 @@ async def test_a_thousand_turns_survive_a_shutdown(tmp_path: Path, kind: str) ->
                 told_at = time.monotonic()
                 replica.terminate()
                 assert await exit_code(replica) == 0
-                # the drain, the grace of those that run, the ends of connections
-                assert time.monotonic() - told_at < DRAIN_S + 4
+                # the drain, the grace of those that run, and what a busy machine adds
+                assert time.monotonic() - told_at < DRAIN_S + 8
                 replicas.runs.open("gate")
                 await asyncio.to_thread(replica.start)
                 for turn in turns:
