@@ -34,6 +34,9 @@ class Finishing:
             # while it still holds its permit: whether the limit is in use counts
             dispatcher.learn(end)
         dispatcher.released(turn, self._turns.clock() - turn.started_at)
+        if not dispatcher.queue.empty and dispatcher.supervisor.idle:
+            # the permit is free; its own actor is busy until the end is stored
+            dispatcher.pump()
         if turn.stop is not None:
             await self._turns.end_early(turn)
         elif isinstance(end, Exception):

@@ -70,6 +70,8 @@ class Moving:
             elif turn.phase != "ending" and not turn.ends:
                 self._turns.withdraw(turn)
                 self._turns.leave(turn)
+        if session.current is None:
+            self._turns.settle(session)
 
     def set_down(self, turn: LiveTurn) -> None:
         """Its agent has stopped so that another process may have the turn."""
