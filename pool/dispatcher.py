@@ -54,6 +54,8 @@ class Dispatcher:
         self.refused: Counter[str] = Counter()
         self.start_rate = Rate()
         self.refusal_rate = Rate()
+        # nothing is started any more
+        self.closed = False
         self.supervisor: Supervisor
         self._config = config
         self._observers = observers
@@ -104,8 +106,9 @@ class Dispatcher:
 
     @property
     def starts_now(self) -> bool:
-        """Whether a turn would start at once: an actor is idle, and nobody waits for it."""
-        return bool(self.supervisor.idle) and self.queue.empty and self.limiter.free > 0
+        """Whether a turn that has a place will start at once, and all others that have one."""
+        idle = min(len(self.supervisor.idle), self.limiter.free)
+        return self.queue.empty and idle >= self._placed
 
     def has_room(self, coming: int = 0) -> bool:
         """Whether one more turn would not have to wait, all that are on their way counted, and
@@ -184,6 +187,8 @@ class Dispatcher:
 
     def ready(self, turn: LiveTurn, *, again: bool = False) -> None:
         """The turn may run: hand it to an actor, or queue it."""
+        if self.closed:
+            return
         if (
             self.supervisor.idle
             and self.queue.empty
@@ -210,6 +215,8 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Hand over turns while there are actors and permits for them."""
+        if self.closed:
+            return
         supervisor = self.supervisor
         if self._shrinking:
             self._shrink()

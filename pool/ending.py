@@ -123,6 +123,7 @@ class Ending:
             if isinstance(error, LeaseLost):
                 self._fenced(session, lease)
             raise
+        log.stored(events)
         # a new lease may have been claimed while the answer was on its way
         if released and session.lease is lease:
             session.lease = None

@@ -216,11 +216,11 @@ class Intake:
             dispatcher.leave(key.tenant)
             if accepted.others:
                 # it was left behind with turns in it: they go before this one
-                await self._turns.writer.insist(
-                    lambda: self._takeover.take(key, orphan=True, new=record.id)
-                )
+                self._turns.moving.released(self._sessions.get(key), accepted.lease)
+                await self._turns.writer.insist(lambda: self._takeover.take(key, new=record.id))
             return self._elsewhere(record, accepted, key)
         live.session = session
+        live.start_stored = live.start_stored and accepted.lease is not None
         live.number = accepted.number
         live.loaded = accepted.state
         session.accepted = max(session.accepted, accepted.number)

@@ -20,7 +20,7 @@ KEEP = 1_024
 
 def log_from(end: Cursor) -> Log:
     """A log that goes on after a cursor."""
-    return Log(end.epoch, end.seq, end.seq + 1, end.seq + 1)
+    return Log(end.epoch, end.seq, end.seq + 1, end.seq + 1, end.seq + 1)
 
 
 class Log(Struct, eq=False):
@@ -31,7 +31,11 @@ class Log(Struct, eq=False):
     seq: int
     # the place of `_events[0]`, had it one
     _first: int
+    # what the store was not given yet begins here; and what it has not said yes to
     _unstored_from: int
+    _unsure_from: int
+    # the epoch of the event before `_events[0]`, if that was here
+    _before: int = 0
     # events from this place on are not shown yet: the store has not said yes to them
     _held_from: float = inf
     _events: list[Event] = field(default_factory=list)
@@ -72,9 +76,11 @@ class Log(Struct, eq=False):
         if end.seq != self.seq:
             self.seq = end.seq
             self._events.clear()
-            self._first = self._unstored_from = end.seq + 1
+            self._before = 0
+            self._first = end.seq + 1
             self._held_from = inf
             self._wake()
+        self._unstored_from = self._unsure_from = end.seq + 1
 
     def add(self, event: Event, turn_id: str, session_id: str) -> None:
         """Stamp an event, keep it and wake the readers."""
@@ -104,6 +110,7 @@ class Log(Struct, eq=False):
         self.seq = int(self._held_from) - 1
         del self._events[max(0, self.seq + 1 - self._first) :]
         self._unstored_from = min(self._unstored_from, self.seq + 1)
+        self._unsure_from = min(self._unsure_from, self.seq + 1)
         self._held_from = inf
 
     def take_unstored(self) -> Sequence[Event]:
@@ -112,17 +119,23 @@ class Log(Struct, eq=False):
         self._unstored_from = self.seq + 1
         return self._events[start:] if start else list(self._events)
 
+    def stored(self, events: Sequence[Event]) -> None:
+        """The store has these events."""
+        if events and events[-1].epoch == self.epoch:
+            self._unsure_from = max(self._unsure_from, events[-1].seq + 1)
+
     def untake(self, events: Sequence[Event]) -> None:
         """The store did not take these events: they are unstored again, if they are still its."""
         if events and events[0].epoch == self.epoch:
             self._unstored_from = min(self._unstored_from, events[0].seq)
 
     def let_go(self) -> None:
-        """Another writes it now: what the store was not given did not happen."""
+        """Another writes it now: what the store has not said yes to did not happen."""
         self.drop_held()
-        if self.unstored:
-            self.seq = self._unstored_from - 1
-            del self._events[max(0, self._unstored_from - self._first) :]
+        if self.seq >= self._unsure_from:
+            self.seq = self._unsure_from - 1
+            self._unstored_from = self._unsure_from
+            del self._events[max(0, self._unsure_from - self._first) :]
             self.restarts += 1
             self.restart = self.end
             self._wake()
@@ -131,21 +144,27 @@ class Log(Struct, eq=False):
         """Another wrote these, and the store has them; they follow on the log's end."""
         self._events.extend(events)
         self.epoch, self.seq = events[-1].epoch, events[-1].seq
-        self._unstored_from = self.seq + 1
+        self._unstored_from = self._unsure_from = self.seq + 1
         self._wake()
         self.trim()
 
     def trim(self) -> None:
         """Let go of what is stored, but for a few events while somebody listens."""
-        stored = self._unstored_from - self._first
+        stored = self._unsure_from - self._first
         surplus = stored - KEEP if self._listeners else stored
         if surplus > 0:
+            self._before = self._events[surplus - 1].epoch
             del self._events[:surplus]
             self._first += surplus
 
     def covers(self, cursor: Cursor) -> bool:
-        """Whether everything after the cursor is here."""
-        return self._first - 1 <= cursor.seq <= self.seq
+        """Whether everything after the cursor is here, and the cursor is a place of this log: one
+        of an epoch before that of the event at its place was never stored.
+        """
+        at = cursor.seq - self._first
+        if at < 0:
+            return at == -1 and self._before <= cursor.epoch
+        return at < len(self._events) and self._events[at].epoch <= cursor.epoch
 
     def after(self, cursor: Cursor, limit: int) -> Sequence[Event]:
         """The events that follow a cursor that the log covers, as far as they may be seen."""

@@ -44,6 +44,14 @@ class Moving:
             return
         self._let_go(session, "fenced")
 
+    def released(self, session: Session | None, lease: Lease | None) -> None:
+        """The store has given the session anew: the lease of before was released, even if the
+        answer that says so is still on its way.
+        """
+        self.renewed(session, lease)
+        if session is not None:
+            session.lease = None
+
     def _let_go(self, session: Session, how: Move) -> None:
         # Its turns go on, or begin anew, elsewhere. An agent that still runs in it is cancelled.
         session.lease = None
@@ -62,6 +70,8 @@ class Moving:
             elif turn.phase != "ending" and not turn.ends:
                 self._turns.withdraw(turn)
                 self._turns.leave(turn)
+        if session.current is None:
+            self._turns.settle(session)
 
     def set_down(self, turn: LiveTurn) -> None:
         """Its agent has stopped so that another process may have the turn."""
@@ -79,7 +89,7 @@ class Moving:
 
     def hand_back_all(self) -> None:
         """Start no turn any more: give back what waits now, and what runs when it has stopped."""
-        self._turns.closing = MOVED
+        self._turns.start_no_more()
         for session in {turn.session: None for turn in self._turns.live.values()}:
             self.hand_back_soon(session)
 
@@ -98,14 +108,14 @@ class Moving:
     async def _hand_back(self, session: Session) -> None:
         # Only a session in which nothing runs can be another's.
         current, lease = session.current, session.lease
-        if lease is None or session.ending or (current is not None and current.phase == "running"):
+        if lease is None or session.at_work:
             return
         try:
             await self._turns.writer.flush(session, current)
-            if session.lease is lease:
+            if session.lease is lease and not session.at_work:
                 self._let_go(session, "handed_back")
                 self._doubts.session(session.key)
-                await self._store.release(lease)
+                await self._turns.writer.insist(lambda: self._store.release(lease))
                 self._doubts.sessions.pop(session.key, None)
         except LeaseLost as error:
             _log.info("session was claimed before it was given back", error=error.detail)

@@ -105,7 +105,7 @@ class Reader:
         log = self._session.log
         if self._cut is not None and self.cursor.seq > self._cut.seq:
             return max(1, log.shown - self._cut.seq)
-        unplaced = not self._placed and log.epoch != self.cursor.epoch
+        unplaced = not self._placed and log.epoch > self.cursor.epoch
         return max(int(unplaced), log.shown - self.cursor.seq)
 
     async def look(self) -> None:
@@ -156,12 +156,14 @@ class Reader:
             self._placed = True
         elif self._ahead_of_log or not (self._placed and log.covers(self.cursor)):
             self._ahead_of_log = False
-            epoch = log.epoch
+            # what the log gets meanwhile says nothing of this cursor
+            epoch, seq = log.epoch, log.seq
             page = await self._store.events(self._session.key, self.cursor, limit)
             events = page.events
             if page.lost is not None:
                 events = (self._lost(page.lost), *events)
-            placed = self.cursor.seq <= log.seq or epoch != self.cursor.epoch
+            at = self.cursor
+            placed = epoch > at.epoch or (epoch == at.epoch and at.seq <= seq)
             self._placed = bool(events) or placed
         if not events and self._placed and log.covers(self.cursor):
             events = log.after(self.cursor, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ from pool.turn import TurnError
 
 if TYPE_CHECKING:
     from pool.turns import Turns
+
+
+# How long a suspect has a process for itself, in seconds, before the next one may start.
+_APART_S = 5.0
 
 
 class Revival:
@@ -118,6 +123,8 @@ class Revival:
             return
         if turn.suspect:
             self._apart = turn
+            # one that runs for longer did no harm so far
+            asyncio.get_running_loop().call_later(_APART_S, self.left, turn)
         self._turns.requeue(turn)
         self._dispatchers[record.agent].ready(turn)
 

@@ -64,7 +64,7 @@ class Runner:
                     self._cancel_leftovers(turn)
             if turn.stopping:
                 await _uncancel()
-        await self._turns.finish(turn, outcome, agent.state_format)
+        await self._turns.finishing.finish(turn, outcome, agent.state_format)
 
     async def _input(self, agent: Agent, turn: LiveTurn) -> TurnInput:
         record = turn.record

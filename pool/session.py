@@ -70,6 +70,11 @@ class Session(Struct, eq=False):
         return any(turn.phase == "ending" for turn in self.turns.values())
 
     @property
+    def at_work(self) -> bool:
+        """Whether something of it is done here that cannot be left to another process."""
+        return self.ending or (self.current is not None and self.current.phase == "running")
+
+    @property
     def idle(self) -> bool:
         """Nobody needs it here: it can be forgotten, the store has it."""
         return not (self.turns or self.readers or self.current or self.lease is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Literal
 
@@ -59,8 +59,10 @@ class Takeover:
         self._order = order
         self._letters = letters
         self._doubts = doubts
-        # offers that are being taken
-        self._taking = 0
+        # what is being claimed, what else was offered meanwhile, what the last sweep has left
+        self._taking: set[SessionKey] = set()
+        self._offers: dict[SessionKey, None] = {}
+        self._left: set[SessionKey] = set()
         # sessions for others to take, and until when
         self._passed_over: dict[SessionKey, float] = {}
 
@@ -76,36 +78,53 @@ class Takeover:
         await self._clear_up()
         waiting = sum(dispatcher.waiting for dispatcher in self._dispatchers.values())
         room = min(_AT_ONCE, self._config.queue_max - waiting)
-        found = list(islice(self._doubts.sessions, _AT_ONCE))
+        doubtful = list(islice(self._doubts.sessions, _AT_ONCE))
+        orphans: Sequence[SessionKey] = ()
         if room > 0 and not self.closed:
-            found += await self._store.orphans(room)
-        for key in dict.fromkeys(found):
-            # what is on its way already is not waited for: it may wait for the store itself
-            if not self._order.busy(key):
-                self._order.run(key, self._try(key, orphan=True))
-        if len(found) >= _AT_ONCE:
+            orphans = await self._store.orphans(room)
+        # where there is no room at once another process may have some: it goes first
+        before, self._left = self._left, set(orphans)
+        for key in dict.fromkeys((*doubtful, *orphans)):
+            if key in before or key in self._doubts.sessions or self._has_room():
+                self._begin(key)
+        if len(orphans) + len(doubtful) >= _AT_ONCE:
             return "many"
-        return "some" if found or room <= 0 else "none"
+        return "some" if orphans or doubtful or room <= 0 else "none"
 
-    async def offered(self, key: SessionKey) -> None:
-        """A session wants a holder: claim it, if a turn of it could start at once here."""
-        if any(d.has_room(self._taking) for d in self._dispatchers.values()):
-            self._taking += 1
-            try:
-                await self._order.done(key, self._try(key, orphan=False))
-            finally:
-                self._taking -= 1
+    def offered(self, key: SessionKey) -> None:
+        """A session wants a holder: claim it, if a turn of it can start at once here."""
+        self._offers[key] = None
+        self._take_offers()
 
-    async def _try(self, key: SessionKey, *, orphan: bool) -> None:
+    def _take_offers(self) -> None:
+        while self._offers and self._has_room():
+            self._begin(self._offers.popitem()[0])
+        # whoever has room takes them; else they are found by the next sweep
+        if not self._taking:
+            self._offers.clear()
+
+    def _has_room(self) -> bool:
+        return any(d.has_room(len(self._taking)) for d in self._dispatchers.values())
+
+    def _begin(self, key: SessionKey) -> None:
+        # what is on its way already is not waited for: it may wait for the store itself
+        if not self._order.busy(key):
+            self._taking.add(key)
+            self._order.run(key, self._try(key))
+
+    async def _try(self, key: SessionKey) -> None:
         try:
-            await self.take(key, orphan=orphan)
+            await self.take(key)
         except StoreUnavailable as error:
             # it is in doubt until the store answers
             _log.info("session is not claimed yet", session_id=key.id, error=error.code)
+        finally:
+            self._taking.discard(key)
+            self._take_offers()
 
-    async def take(self, key: SessionKey, *, orphan: bool, new: str = "") -> None:
-        """Claim a session if it can be had, and go on with its turns; in its order only. `orphan`:
-        its holder may have died. `new`: a turn that was accepted here just now.
+    async def take(self, key: SessionKey, *, new: str = "") -> None:
+        """Claim a session if it can be had, and go on with its turns; in its order only. `new`: a
+        turn that was accepted here just now.
         """
         session = self._sessions.get(key)
         if self.closed or (session is not None and session.held):
@@ -118,7 +137,7 @@ class Takeover:
         self._doubts.session(key)
         claim = await self._store.claim(key, self._name)
         if claim is not None:
-            await self._restore(claim, orphan, new)
+            await self._restore(claim, new)
         self._doubts.sessions.pop(key, None)
 
     async def _clear_up(self) -> None:
@@ -133,16 +152,17 @@ class Takeover:
                 raise failure
 
     async def _clear(self, turn: Turn, repeatable: bool) -> None:
-        kept = await self._store.turn(turn.id)
-        if kept is not None and not kept.ended:
-            key = SessionKey(turn.tenant, turn.session_id)
-            if not repeatable:
-                # its caller was told that it was refused, and cannot ask for it again
-                await self._store.signal(key, CancelTurn(turn.id))
-            await self._order.done(key, self._recover(key, kept))
+        key = SessionKey(turn.tenant, turn.session_id)
+        await self._order.done(key, self._recover(key, turn.id, repeatable))
         self._doubts.turns.pop(turn.id, None)
 
-    async def _recover(self, key: SessionKey, record: Turn) -> None:
+    async def _recover(self, key: SessionKey, turn_id: str, repeatable: bool) -> None:
+        record = await self._store.turn(turn_id)
+        if record is None or record.ended:
+            return
+        if not repeatable:
+            # its caller was told that it was refused, and cannot ask for it again
+            await self._store.signal(key, CancelTurn(turn_id))
         session = self._sessions.get(key)
         if session is None or not session.held:
             self._doubts.session(key)
@@ -152,7 +172,7 @@ class Takeover:
             self._turns.revival.adopt(session, turn)
             await self._letters.read(session)
 
-    async def _restore(self, claim: Claim, orphan: bool, new: str) -> None:
+    async def _restore(self, claim: Claim, new: str) -> None:
         lease = claim.lease
         if any(self._turns.revival.foreign(record.agent) for _, record in claim.turns):
             self._passed_over[lease.key] = self._turns.clock() + _PASS_OVER_S
@@ -164,24 +184,21 @@ class Takeover:
         session = self._sessions.take(lease, claim.end)
         self._turns.revival.restore(
             session,
-            self._revived(claim, orphan, new),
+            self._revived(claim, new),
             alive={self._name, *(replica.name for replica in replicas)},
         )
-        await self._letters.follow(session, inbox)
-        # what was done is forgotten, before anything runs
-        await insist(lambda: self._letters.read(session))
-        if session.held:
+        try:
+            await insist(lambda: self._letters.follow(session, inbox))
+            # what was done is forgotten, before anything runs
+            await insist(lambda: self._letters.read(session))
+        finally:
             self._turns.revival.begin(session)
 
-    def _revived(self, claim: Claim, orphan: bool, new: str) -> list[LiveTurn]:
+    def _revived(self, claim: Claim, new: str) -> list[LiveTurn]:
         now, wall = self._turns.clock(), self._turns.wall()
         for _, record in claim.turns:
             if record.id == new:
                 not_begun(record)
-        first = claim.turns[0][1]
-        if orphan and first.id != new and all(not record.attempt for _, record in claim.turns):
-            # that it began may not have been stored: who has read its text is to forget it
-            first.attempt = 1
         turns = [revived(record, number, now, wall) for number, record in claim.turns]
         _log.info(
             "session taken over",

@@ -7,7 +7,6 @@ from random import Random
 
 import structlog
 
-from pool.agent import TurnEnd
 from pool.approvals import Approvals
 from pool.config import PoolConfig
 from pool.deadlines import Deadlines
@@ -17,7 +16,6 @@ from pool.emptying import Emptying
 from pool.ending import Ending
 from pool.errands import Errands
 from pool.errors import (
-    AgentFailed,
     DeadLetter,
     LeaseLost,
     LimitExceeded,
@@ -26,11 +24,11 @@ from pool.errors import (
 )
 from pool.events import (
     Event,
-    TextDelta,
     TurnQueued,
     TurnStarted,
 )
-from pool.live import MAKES_WAY, LiveTurn, Stop
+from pool.finishing import Finishing
+from pool.live import MAKES_WAY, MOVED, LiveTurn, Stop
 from pool.moving import Moving
 from pool.observer import Move, Observers, TurnEndedNotice, TurnMovedNotice, TurnStartedNotice
 from pool.outcome import recorded
@@ -39,7 +37,6 @@ from pool.session import Session
 from pool.sessions import Sessions
 from pool.stopping import Stopping
 from pool.store.base import AgentState, Lease, StateChange, Store
-from pool.text import writable
 from pool.turn import TurnError
 from pool.webhooks import Deliveries
 from pool.writer import Writer
@@ -83,6 +80,7 @@ class Turns:
         self.approvals = Approvals(self)
         self.moving = Moving(self, store, doubts)
         self.revival = Revival(self, dispatchers, config)
+        self.finishing = Finishing(self, dispatchers)
         self.writer = Writer(
             store, fenced=self.moving.fenced, spawn=self.errands.spawn, random=random
         )
@@ -131,6 +129,12 @@ class Turns:
         goes = session.current is turn
         position = self._dispatchers[record.agent].position(turn) if goes else len(session.line)
         self.tell(turn, TurnQueued(position=position, at=record.created_at))
+
+    def start_no_more(self) -> None:
+        """What waits goes back to the store, and with it what still comes."""
+        self.closing = MOVED
+        for dispatcher in self._dispatchers.values():
+            dispatcher.closed = True
 
     def after_closing(self, session: Session) -> None:
         """Turns came when all others had been stopped, if so: they are stopped as those were."""
@@ -260,9 +264,10 @@ class Turns:
 
     def _halted(self, turn: LiveTurn) -> None:
         self.withdraw(turn)
-        self.errands.spawn(self._end_early(turn))
+        self.errands.spawn(self.end_early(turn))
 
-    async def _end_early(self, turn: LiveTurn) -> None:
+    async def end_early(self, turn: LiveTurn) -> None:
+        """It was stopped, and its agent has stopped: it ends as it was told, or goes elsewhere."""
         stop = turn.stop
         if stop is None or stop.state is None:
             self.moving.set_down(turn)
@@ -275,7 +280,7 @@ class Turns:
         self._release(turn)
         if actor is not None:
             self._dispatchers[turn.record.agent].supervisor.abandon(actor)
-        self.errands.spawn(self._end_early(turn))
+        self.errands.spawn(self.end_early(turn))
 
     def lost(self, turn: LiveTurn, error: str) -> None:
         """The turn's actor crashed under it: it runs again, or is a dead letter."""
@@ -284,7 +289,7 @@ class Turns:
         self._release(turn)
         record = turn.record
         if turn.stop is not None:
-            self.errands.spawn(self._end_early(turn))
+            self.errands.spawn(self.end_early(turn))
         elif record.attempt >= self._config.max_attempts:
             self.bury(turn, f"the turn crashed its actor {record.attempt} times", error)
         else:
@@ -312,50 +317,6 @@ class Turns:
         )
 
     # --- ending
-
-    async def finish(self, turn: LiveTurn, end: TurnEnd | Exception, state_format: str) -> None:
-        """The agent is through: end the turn, or let it pause, as the agent said."""
-        if turn.phase != "running":
-            return
-        dispatcher = self._dispatchers[turn.record.agent]
-        if turn.stop is None:
-            # while it still holds its permit: whether the limit is in use counts
-            dispatcher.learn(end)
-        dispatcher.released(turn, self.clock() - turn.started_at)
-        if turn.stop is not None:
-            await self._end_early(turn)
-        elif isinstance(end, Exception):
-            await self.ending.end(turn, "failed", error=recorded(end))
-        else:
-            change = self._change(end, state_format)
-            if isinstance(change, AgentFailed):
-                await self.ending.end(turn, "failed", error=recorded(change))
-                return
-            if end.status == "paused":
-                await self.pause(turn, change)
-                return
-            if end.output and not turn.texts:
-                self._say(turn, end.output)
-            if end.status == "limit":
-                turn.record.stop_reason = "limit"
-            await self.ending.end(turn, "completed", change=change)
-
-    def _change(self, end: TurnEnd, state_format: str) -> StateChange | AgentFailed | None:
-        if end.state is None and end.append is None:
-            return None
-        data = end.state if end.state is not None else end.append or b""
-        try:
-            self.check_state(data)
-        except LimitExceeded as error:
-            return error
-        return StateChange(state_format, data, append=end.state is None)
-
-    def _say(self, turn: LiveTurn, text: str) -> None:
-        """An answer that was not streamed is one delta."""
-        text, _ = writable(text)
-        turn.texts.append(text)
-        turn.first_text_at = self.clock()
-        turn.session.log.add(TextDelta(text), turn.record.id, turn.record.session_id)
 
     def _over(self, turn: LiveTurn) -> None:
         """The end of the turn is stored: tell everybody, and let the next one go."""

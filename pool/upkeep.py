@@ -56,6 +56,7 @@ class Upkeep:
         # in a shared store orphans come with a nudge, or from a process that is seen to go
         self._rarely_s = store.lease_s / 2 if store.shared else every_s
         self._sweep_at = 0.0
+        self._alert_until = 0.0
         # there may be more to sweep
         self._more = False
         self._missed = False
@@ -89,7 +90,7 @@ class Upkeep:
         elif nudge.kind == "work":
             # should it be passed over here and elsewhere
             self._more = True
-            self._do(self._takeover.offered(nudge.key))
+            self._takeover.offered(nudge.key)
         elif self._order.busy(nudge.key) or nudge.key in self._sessions:
             # it may be held only when the answer that is on its way has come
             self._do(self._order.done(nudge.key, self._read(nudge.key)))
@@ -125,8 +126,10 @@ class Upkeep:
         last = loop.time()
         while True:
             try:
-                gone = await self._replicas.refresh()
-                if gone or self._sweep_due(loop.time()):
+                if await self._replicas.refresh():
+                    # its leases run out about now, one partition after the other
+                    self._alert_until = loop.time() + self._store.lease_s
+                if self._sweep_due(loop.time()):
                     found = await self._takeover.sweep()
                     self._more = found == "many"
                     self._sweep_at = loop.time() + (self._rarely_s if found == "none" else 0)
@@ -148,4 +151,9 @@ class Upkeep:
             await asyncio.sleep(_MORE_S if self._more else self._every_s)
 
     def _sweep_due(self, now: float) -> bool:
-        return self._more or self._takeover.doubtful or now >= self._sweep_at
+        return (
+            self._more
+            or self._takeover.doubtful
+            or now >= self._sweep_at
+            or now < self._alert_until
+        )

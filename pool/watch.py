@@ -257,7 +257,7 @@ class Watch(Records, ABC):
         reader = await self.watch_session(turn.session_id, principal=principal)
         insist = self._turns.writer.insist
         stored = partial(super().turn, turn.id, principal=principal)
-        look_s = _LOOK_S
+        look_s, looked_at = _LOOK_S, self._loop.time()
         try:
             while not (turn.ended or (until_paused and turn.state == "waiting" and turn.pending)):
                 self._check_open(turn)
@@ -266,12 +266,14 @@ class Watch(Records, ABC):
                         turn.id, until_paused=until_paused, principal=principal
                     )
                 await _wait(reader, look_s)
+                due = self._loop.time() - looked_at >= look_s
                 events = [e for e in await insist(reader.take) if e.turn_id in (turn.id, "")]
                 if any(isinstance(event, ApprovalRequested) for event in events):
                     # that it has paused is stored a moment later, without an event
                     look_s = _PAUSES_S
-                if not events or any(isinstance(event, _TELLING) for event in events):
+                if due or any(isinstance(event, _TELLING) for event in events):
                     turn = await insist(stored)
+                    looked_at = self._loop.time()
         finally:
             reader.close()
         return turn

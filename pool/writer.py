@@ -64,7 +64,8 @@ class Writer:
             if lease is None or (turn is not None and turn.moved):
                 raise LeaseLost(f"session {session.key.id} is no longer held here")
             events = session.log.take_unstored()
-            record = None if turn is None else turn.record
+            # how it ends is for the commit to say
+            record = None if turn is None or turn.phase in ("ending", "over") else turn.record
             try:
                 session.watched = await self._store.append(lease, events, record, state)
             except BaseException as error:
@@ -72,6 +73,7 @@ class Writer:
                 if isinstance(error, LeaseLost):
                     self._fenced(session, lease)
                 raise
+        session.log.stored(events)
         if turn is not None and turn.phase == "running":
             turn.start_stored = True
         session.log.trim()

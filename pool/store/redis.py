@@ -96,9 +96,8 @@ class RedisStore(RedisSharing, RedisOutbox, RedisTransfer, RedisCabinet, RedisCo
         something. `StoreUnavailable` if it is not there.
         """
         self._loop = asyncio.get_running_loop()
-        samples = self._keys.samples()
         checked = set()
-        for partition, key in enumerate(samples):
+        for partition, key in enumerate(self._keys.probes()):
             link = await self._servers.reach(partition)
             if link.address not in checked:
                 checked.add(link.address)

@@ -85,6 +85,10 @@ class KeySpace:
         """For each partition a key of it, and at last one that belongs to none."""
         return [*(f"{head}work" for head in self._heads), self.replicas]
 
+    def probes(self) -> list[str]:
+        """The same, of keys that are nobody's."""
+        return [*(f"{head}probe" for head in self._heads), f"{self.prefix}:probe"]
+
     def channel(self, owner: str) -> str:
         """The channel on which an owner is nudged."""
         return f"{self.prefix}:to:{owner}"

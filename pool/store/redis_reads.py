@@ -70,6 +70,11 @@ class RedisReads(RedisPart):
         turn = record_of(data)
         names = self._keys.session(SessionKey(turn.tenant, turn.session_id))
         end = await self._scripts.command(names.partition, "HMGET", names.session, "le", "ls")
+        # meanwhile its first events may have come: then they lie before that end
+        data = await self._kept(turn_id)
+        place = None if data is None else place_in(data)
+        if place is not None:
+            return place if place.seq else START
         return START if end[0] is None else cursor_of(*end)
 
     async def messages(self, key: SessionKey, after: str | None, limit: int) -> Page[Message]:

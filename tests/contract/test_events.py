@@ -160,6 +160,22 @@ async def test_events_that_an_epoch_never_had_are_told_as_lost(opening: Opening)
         assert log[-1].cursor == end
 
 
+async def test_an_epoch_without_any_event_loses_only_its_own(opening: Opening) -> None:
+    """Its holder was gone before it had stored anything: what was read before it stays valid."""
+    async with opening() as (store, _):
+        await answer(store, owner="a")
+        _, end = await log_of(store, S1)
+        _, silent = await accept(store, make_turn("silent"), "b")
+        await store.leave("b")
+        taken = await store.claim(S1, "c")
+        assert taken is not None
+        page = await store.events(S1, Cursor(silent.epoch, end.seq + 2), 10)
+        assert page.lost is not None
+        assert page.lost.seq == end.seq
+        assert list(page.events) == []
+        assert (await log_of(store, S1, page.lost))[0] == []
+
+
 async def test_a_session_that_is_gone_has_lost_its_history(opening: Opening) -> None:
     """A reader of a session that does not exist any more is told, one from its beginning is not."""
     async with opening() as (store, _):

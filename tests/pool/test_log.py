@@ -77,7 +77,11 @@ def test_trimming_keeps_what_is_not_stored_and_some_for_readers() -> None:
     log = log_of(KEEP + 100)
     log.trim()
     assert log.covers(Cursor(7, 10))
-    log.take_unstored()
+    taken = log.take_unstored()
+    # on their way: should they not arrive, they are needed again
+    log.trim()
+    assert log.covers(Cursor(7, 10))
+    log.stored(taken)
     log.listen(print)
     log.trim()
     assert not log.covers(Cursor(7, 109))

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
-from pool import AgentPool, AgentSpec, PoolConfig
-from pool.agent import Context, Decision, ToolCall, TurnEnd, TurnInput
+from pool import AgentPool, AgentSpec
 from pool.errors import Conflict, DeadLetter, SessionBusy
 from pool.events import Event, HistoryLost, TurnStarted
 from pool.observer import Notice, TurnMovedNotice
 from pool.store.base import SessionKey
 from pool.store.memory import MemoryStore
-from pool.turn import Principal
 from tests.support.agents import (
     Crashing,
     Held,
-    Scripted,
     Talking,
     collected,
     pooled,
@@ -28,42 +23,9 @@ from tests.support.agents import (
     ticks,
     wall,
 )
+from tests.support.cautious import cautious
+from tests.support.cluster import LEASE_S, cluster, read_into
 from tests.support.stores import View
-
-LEASE_S = 10.0
-
-
-class Cluster:
-    """Pools on one store, each with a view of its own."""
-
-    def __init__(self, pools: list[AgentPool], views: list[View]) -> None:
-        self.pools = pools
-        self.views = views
-
-
-@asynccontextmanager
-async def cluster(*agents: Any, **config: Any) -> AsyncIterator[Cluster]:
-    """A pool for each of the agents, on one store; they have seen each other."""
-    store = MemoryStore(clock=wall, lease_ttl_s=LEASE_S)
-    views = [View(store) for _ in agents]
-    pools = [
-        AgentPool(
-            {"a": agent},
-            store=view,
-            name=f"replica-{number}",
-            config=PoolConfig(**{"watchdog_s": 0.0, "close_deadline_s": 0.0, **config}),
-            seed=number,
-            wall=wall,
-        )
-        for number, (agent, view) in enumerate(zip(agents, views, strict=True))
-    ]
-    async with asyncio.timeout(1_000):
-        for pool in pools:
-            await pool.open()
-        await asyncio.sleep(2)
-        yield Cluster(pools, views)
-        for pool in pools:
-            await pool.close()
 
 
 def now() -> float:
@@ -213,7 +175,7 @@ async def test_a_turn_is_read_live_at_another_replica() -> None:
         a, b = on.pools
         turn = await a.submit("one * two * three", session="s1")
         seen: list[Event] = []
-        reading = asyncio.create_task(_read(b, turn.id, seen))
+        reading = asyncio.create_task(read_into(seen, b, turn.id))
         await asyncio.sleep(1)
         assert said(seen) == "one "
         agent.go_on()
@@ -224,12 +186,6 @@ async def test_a_turn_is_read_live_at_another_replica() -> None:
         assert said(seen) == "one two three "
         assert seen[-1].terminal
         assert dense(seen)
-
-
-async def _read(pool: AgentPool, turn_id: str, seen: list[Event]) -> None:
-    # one by one: others look at what was seen so far
-    async for event in pool.events(turn_id):
-        seen.append(event)  # noqa: PERF401
 
 
 async def test_a_session_is_watched_wherever_its_turns_run() -> None:
@@ -261,7 +217,7 @@ async def test_a_reader_learns_what_its_dead_replica_had_not_stored() -> None:
         await asyncio.sleep(1)
         agent.go_on()
         seen: list[Event] = []
-        reading = asyncio.create_task(_read(b, turn.id, seen))
+        reading = asyncio.create_task(read_into(seen, b, turn.id))
         await asyncio.sleep(1)
         on.views[0].die()
         other.go_on()
@@ -340,24 +296,9 @@ async def test_a_caller_that_died_with_its_process_wanted_its_turn_cancelled() -
         assert (await b.wait(turn.id)).state == "cancelled"
 
 
-async def _ask_first(turn: TurnInput, ctx: Context) -> TurnEnd:
-    if not turn.resume:
-        await ctx.gate(ToolCall("c1", "pay", {"eur": 5}))
-        return TurnEnd(status="paused", state=b"asked")
-    decision = await ctx.gate(ToolCall("c1", "pay", {"eur": 5}))
-    return TurnEnd(output=f"{turn.state!r} {decision.action} {ctx.attempt}")
-
-
-def _cautious() -> AgentSpec:
-    def gate(principal: Principal, call: ToolCall) -> Decision:
-        return Decision("ask", risk="dangerous")
-
-    return AgentSpec(agent=lambda: Scripted(_ask_first, state_format="t/1"), gate=gate)
-
-
 async def test_an_approval_is_given_at_any_replica() -> None:
     """The turn goes on where it paused; a second decision, anywhere, is a conflict."""
-    async with cluster(_cautious(), _cautious()) as on:
+    async with cluster(cautious(), cautious()) as on:
         a, b = on.pools
         turn = await a.ask("pay", session="s1")
         assert turn.state == "waiting"
@@ -375,7 +316,7 @@ async def test_an_approval_is_given_at_any_replica() -> None:
 
 async def test_a_pause_survives_its_process() -> None:
     """Another replica takes the paused turn over, and goes on with it when it is approved."""
-    async with cluster(_cautious(), _cautious()) as on:
+    async with cluster(cautious(), cautious()) as on:
         a, b = on.pools
         turn = await a.ask("pay", session="s1", on_disconnect="continue")
         on.views[0].die()
@@ -387,7 +328,7 @@ async def test_a_pause_survives_its_process() -> None:
 
 async def test_a_decision_for_a_dead_process_is_found_by_the_next() -> None:
     """What was decided while nobody held the session counts for whoever takes it over."""
-    async with cluster(_cautious(), _cautious()) as on:
+    async with cluster(cautious(), cautious()) as on:
         a, b = on.pools
         turn = await a.ask("pay", session="s1", on_disconnect="continue")
         on.views[0].die()

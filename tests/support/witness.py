@@ -42,8 +42,6 @@ class Asked:
     turn_id: str = ""
     # somebody asked for its end, or whoever waited for it left
     given_up: bool = False
-    # it may have been accepted without its caller being told
-    doubted: bool = False
     # the names of the pools that were asked
     pools: list[str] = field(default_factory=list)
 

@@ -43,18 +43,16 @@ local function batch_behind(seq)
   end)
 end
 
--- where the epoch ended, if it is over and has anything here
+-- the last epoch up to the asked one that has anything here, and where it ended
 local function end_of(asked)
   local index = first_batch(function(epoch)
     return epoch > asked
   end) - 1
   if index >= 0 then
     local epoch, last = header(call('LINDEX', LOG, index))
-    if epoch == asked then
-      return last
-    end
+    return epoch, last
   elseif base_epoch == asked then
-    return base_seq
+    return base_epoch, base_seq
   end
 end
 
@@ -66,11 +64,12 @@ local function lost_after(epoch, seq)
   elseif seq == base_seq and epoch == base_epoch then
     return nil
   end
-  local last = end_of(epoch)
-  if last and seq <= last then
+  local known, last = end_of(epoch)
+  if known == epoch and seq <= last then
     return nil
-  elseif last then
-    return epoch, last
+  elseif known == epoch or (known and epoch < newest) then
+    -- whoever wrote in the asked epoch did not get so far, or was gone before it wrote anything
+    return known, last
   end
   return base_epoch, base_seq
 end

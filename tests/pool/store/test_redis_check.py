@@ -9,8 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from pool.errors import ConfigError, StoreUnavailable
+from pool.store.base import SessionKey
 from pool.store.redis import RedisStore
-from tests.contract.steps import answer
+from tests.contract.steps import answer, make_turn
 from tests.support.redis_process import RedisServer
 from tests.support.redis_servers import redis_server
 from tests.support.resp_server import bulk, echo, resp_server
@@ -48,6 +49,24 @@ def _user(server: RedisServer, *rules: str) -> str:
         *rules,
     )
     return f"redis://me:{SECRET}@{server.address}"
+
+
+async def test_what_is_looked_at_stays_as_it_is() -> None:
+    """A store that is opened touches no key of the others: what they left unfinished is found."""
+    with redis_server() as server:
+        first = RedisStore(server.url)
+        await first.open()
+        # enough sessions for every partition to have some
+        keys = [SessionKey("t", f"s{number}") for number in range(400)]
+        for key in keys:
+            await first.accept(make_turn(key=key), owner="")
+        before = sorted(server.execute("KEYS", "*"))
+        second = RedisStore(server.url)
+        await second.open()
+        assert sorted(server.execute("KEYS", "*")) == before
+        assert set(await second.orphans(1_000)) == set(keys)
+        await first.close()
+        await second.close()
 
 
 async def test_a_user_needs_nothing_dangerous() -> None:
