@@ -19,6 +19,7 @@ from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
 from pool.drain import drain, give_up, hand_over
 from pool.errors import Conflict, InvalidRequest, StoreUnavailable
+from pool.guard.audit import Audit
 from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.live import Stop
@@ -54,8 +55,10 @@ class AgentPool(Asking):
     `agents`: one agent or `AgentSpec`, or a mapping of names to them; the first is the default.
     `store`: where sessions live (default: in memory; one that is given is not closed with the
     pool). `name`: the pool's name as the owner of leases. `seed`: for the random numbers of backoff
-    and jitter. `webhooks`: who posts ended turns (default: nobody; they are refused). `wall`: the
-    time of day, in seconds since the epoch; everything else goes by the loop's clock.
+    and jitter. `webhooks`: who posts ended turns (default: nobody; they are refused). `audit`:
+    notes what the pool does, as an observer, and says whether turns may be taken; it is the
+    caller's, opened before the pool and closed after it. `wall`: the time of day, in seconds since
+    the epoch; everything else goes by the loop's clock.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class AgentPool(Asking):
         name: str | None = None,
         seed: int | None = None,
         webhooks: Webhooks | None = None,
+        audit: Audit | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.config = config or PoolConfig()
@@ -79,7 +83,8 @@ class AgentPool(Asking):
         self.switches = Switches(self.store, cancel=self._cancel_all, wall=wall)
         self._owns_store = store is None
         self._webhooks = webhooks
-        self._observers = Observers(observers)
+        self.audit = audit
+        self._observers = Observers(observers if audit is None else (*observers, audit))
         self._random = Random(seed)
         self._wall = wall
         self._ids = Ids()
@@ -122,6 +127,7 @@ class AgentPool(Asking):
             wall=self._wall,
             stats=self.stats,
             switches=self.switches,
+            audit=self.audit,
         )
         self._sessions = parts.sessions
         self._turns = parts.turns

@@ -15,6 +15,7 @@ from pool.decisions import Decisions
 from pool.dispatcher import Dispatcher
 from pool.doubts import Doubts
 from pool.follow import Followers
+from pool.guard.audit import Audit
 from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.intake import Intake
@@ -61,6 +62,7 @@ def wire(
     wall: Callable[[], float],
     stats: Callable[[], PoolStats],
     switches: Switches,
+    audit: Audit | None,
 ) -> Parts:
     """All parts of the pool `name`, on the running loop; `dispatchers` is filled."""
     sessions = Sessions()
@@ -86,7 +88,7 @@ def wire(
     spawn = turns.errands.spawn
     order = InOrder(spawn)
     letters = Letters(store, turns)
-    decisions = Decisions(store, turns, letters, order)
+    decisions = Decisions(store, turns, letters, order, observers)
     turns.approvals.lapsed = decisions.lapsed
     followers = Followers(name, store, session=sessions.get, spawn=spawn)
     sessions.unattended = followers.check_soon
@@ -121,6 +123,7 @@ def wire(
         doubts=doubts,
         webhooks=webhooks,
         switches=switches,
+        audit=audit,
     )
     upkeep = Upkeep(
         store,

@@ -1,4 +1,6 @@
-"""What the log says of callers that were turned away: a line a second, with their number."""
+"""What the log says of callers that were turned away: a line a second, with their number; and what
+the audit log says: each of them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,11 @@ from typing import Final
 import structlog
 
 from pool.errors import PoolError
+from pool.guard.audit import Audit
+from pool.turn import Principal
 
 _EVERY_S: Final = 1.0
+_STRANGER: Final = Principal("", "", ())
 
 _log = structlog.get_logger("protocol.server")
 
@@ -39,3 +44,12 @@ class TurnedAway:
             others=self._untold,
         )
         self._told_at, self._untold = now, 0
+
+
+def note_stranger(audit: Audit | None, error: PoolError, client: str, request_id: str) -> None:
+    """Somebody at the address `client` could not say who they are. What they showed is not noted:
+    it may be a secret with a slip of the pen in it.
+    """
+    if audit is not None:
+        subject = f"client:{client}"
+        audit.record("authenticate", "refused", _STRANGER, subject, request_id, reason=error.code)

@@ -27,7 +27,7 @@ from protocol.http.streams import Bell, StreamCut
 from protocol.origins import Origins, check_reach
 from protocol.problems import MethodNotAllowed, Unauthenticated
 from protocol.proxies import Proxies
-from protocol.refusals import TurnedAway
+from protocol.refusals import TurnedAway, note_stranger
 from protocol.route import PlainHandler, extra_route
 from protocol.router import Entry, Router
 from protocol.routes import ROUTES
@@ -214,6 +214,7 @@ class Server:
             self._turned_away_callers.tell(error, client=client, request_id=request.request_id)
             if isinstance(error, Unauthenticated):
                 headers = (_CHALLENGE,)
+                note_stranger(self.pool.audit, error, client, request.request_id)
         said = problems.problem_of(error, request_id=request.request_id)
         # what is left of a body that nobody read must not be taken for the next request
         unread = not request.content.is_eof()

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, field
 
 from pool.config import PoolConfig
 from pool.errors import ConfigError
+from pool.guard.audit_config import AuditConfig
 from pool.store.memory_limits import MemoryLimits
 from pool.store.urls import check_url, without_password
 from protocol.authenticate.config import AuthConfig
@@ -99,6 +100,19 @@ class StoreSettings(MemoryLimits, frozen=True, kw_only=True):
         return MemoryLimits(**{name: getattr(self, name) for name in names})
 
 
+class AuditSettings(AuditConfig, frozen=True, kw_only=True):
+    """Where the audit log is kept (`off`: nowhere, `store`: with the sessions, else the path of a
+    file), and how.
+
+    `fsync`: whether each batch is on the disk before the next is begun, in a file. `key_file`: with
+    the key that seals it, of 32 bytes or more.
+    """
+
+    to: Annotated[str, Meta(min_length=1)] = "off"
+    fsync: Literal["always", "never"] = "always"
+    key_file: str | None = None
+
+
 class LogSettings(Struct, frozen=True, kw_only=True):
     """How the log is written (`auto`: readable on a terminal, JSON elsewhere), and from what on."""
 
@@ -116,6 +130,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     agents: Mapping[str, AgentSettings] = {}
     store: StoreSettings = field(default_factory=StoreSettings)
     webhooks: WebhookConfig = field(default_factory=WebhookConfig)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 
@@ -127,6 +142,7 @@ SECTIONS: Final[Mapping[str, type[Struct]]] = {
     "agents": AgentSettings,
     "store": StoreSettings,
     "webhooks": WebhookConfig,
+    "audit": AuditSettings,
     "log": LogSettings,
 }
 
@@ -174,6 +190,7 @@ def assemble(options: Iterable[Option]) -> Settings:
         },
         store=_section(StoreSettings, _under(chosen, "store")),
         webhooks=_section(WebhookConfig, _under(chosen, "webhooks")),
+        audit=_section(AuditSettings, _under(chosen, "audit")),
         log=_section(LogSettings, _under(chosen, "log")),
     )
     host = chosen.get(("server", "host"))

@@ -24,6 +24,7 @@ import structlog
 from pool.errors import StoreUnavailable
 from pool.guard.audit_config import AuditConfig as AuditConfig
 from pool.guard.audit_config import Sink as Sink
+from pool.guard.audit_notices import note
 from pool.guard.audit_records import (
     ALIVE,
     CLOSED,
@@ -35,7 +36,7 @@ from pool.guard.audit_records import (
     Seal,
     Sealed,
 )
-from pool.observer import Notice, TurnRefusedNotice
+from pool.observer import Notice
 from pool.turn import Principal
 
 # What the log says of itself is said by nobody.
@@ -160,12 +161,8 @@ class Audit:
             )
 
     def notice(self, notice: Notice) -> None:
-        """Be an observer of a pool: note what it refuses."""
-        if isinstance(notice, TurnRefusedNotice):
-            whose = Principal(notice.tenant, "", ())
-            self.record(
-                "turn.accept", "refused", whose, f"agent:{notice.agent}", reason=notice.code
-            )
+        """Be an observer of a pool: note what it takes and refuses, and whose word it was."""
+        note(self, notice)
 
     def _itself(self, action: str, outcome: str, reason: str = "") -> None:
         # there are few of these: they go in however full the buffer is

@@ -90,7 +90,7 @@ class Store(Sharing, Outbox, Transfer, Cabinet, Counters, Protocol):
     suspends: bool
 
     async def open(self) -> None:
-        """Make the store ready for use."""
+        """Make the store ready for use; if it is, nothing happens."""
 
     async def close(self) -> None:
         """Write what is still to be written and let go of everything."""

@@ -89,6 +89,8 @@ class SqliteStore(
         `ConfigError` says what is wrong with it: another server uses it, it is damaged, or of a
         newer version. `StoreUnavailable`: the disk is full, or another program keeps it locked.
         """
+        if self._writer is not None:
+            return
         loop = asyncio.get_running_loop()
         self._owners.generation = await loop.run_in_executor(None, self._file.open)
         self._reader = self._writer = self._worker("sqlite writer", self._file.writer)

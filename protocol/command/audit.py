@@ -21,7 +21,7 @@ from protocol.command.screen import visible
 
 if TYPE_CHECKING:
     from pool.guard.audit_chain import ChainState, Checker
-    from pool.guard.audit_records import Head, Record, Seal
+    from pool.guard.audit_records import Head, Record
 
 # Told of each line, with its place.
 Take = Callable[[str, bytes], object]
@@ -70,8 +70,9 @@ def verify(
     """
     with mistakes():
         from pool.guard.audit_chain import Checker
+        from protocol.command.audited import seal_of
 
-        checker = Checker(_seal(key_file), anchors=list(map(_head, heads)))
+        checker = Checker(seal_of(key_file, option="--key-file"), anchors=list(map(_head, heads)))
         _each_line(files, url, config, checker.read, checker.expect)
         checker.end(time.time())
     for line in _report(checker):
@@ -228,19 +229,6 @@ def _iso(at: float) -> str:
 
 
 # --- what was asked
-
-
-def _seal(key_file: str | None) -> Seal:
-    from pool.guard.audit_records import Seal
-
-    if key_file is None:
-        return Seal()
-    try:
-        return Seal(Path(key_file).read_bytes().rstrip(b"\r\n"))
-    except OSError as error:
-        raise ConfigError("--key-file", key_file, error.strerror or "is not readable") from None
-    except ValueError as error:
-        raise ConfigError("--key-file", key_file, str(error)) from None
 
 
 def _head(text: str) -> Head:

@@ -15,6 +15,7 @@ from pool.guard.keys import ApiKey, ApiKeys
 from pool.store.base import Store
 from pool.store.urls import scheme_of, sqlite_path
 from protocol.command import places
+from protocol.command.audited import Notes
 from protocol.command.table import moment, table
 from protocol.settings import StoreSettings
 
@@ -34,6 +35,7 @@ async def open_store(settings: StoreSettings, environ: Mapping[str, str]) -> Asy
 
 async def create(
     store: Store,
+    notes: Notes,
     *,
     tenant: str,
     user: str,
@@ -46,6 +48,7 @@ async def create(
         tenant=tenant, user=user, roles=roles, name=name, expires_in_s=expires
     )
     key = made.key
+    notes.done("create_key", f"key:{key.id} tenant:{key.tenant}", reason=",".join(key.roles))
     click.echo(made.text)
     until = "" if key.expires_at is None else f", until {moment(key.expires_at)}"
     click.echo(
@@ -66,7 +69,7 @@ async def list_keys(store: Store, *, as_json: bool) -> int:
     return 0
 
 
-async def revoke(store: Store, ids: Iterable[str]) -> int:
+async def revoke(store: Store, notes: Notes, ids: Iterable[str]) -> int:
     """Withdraw keys, and say which there were none of."""
     keys = ApiKeys(store)
     code = 0
@@ -75,6 +78,7 @@ async def revoke(store: Store, ids: Iterable[str]) -> int:
             # a whole key may have been given, which should be in nobody's history
             key_id = key_id.split("_")[1]
         if await keys.revoke(key_id):
+            notes.done("revoke_key", f"key:{key_id}")
             click.echo(f"key {key_id} counts no more")
         else:
             click.echo(f"actorpool: there is no key {key_id}", err=True)

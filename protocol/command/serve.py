@@ -8,6 +8,7 @@ import gc
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Final
+from uuid import uuid4
 
 import click
 import structlog
@@ -16,22 +17,27 @@ import uvloop
 from pool import AgentPool
 from pool.config import AgentSpec
 from pool.errors import ConfigError
+from pool.guard.audit import Audit
+from pool.store.base import Store
 from pool.telemetry.logs import Logs, configure
 from pool.telemetry.metrics import Metrics
 from pool.telemetry.processors import loop_exception_handler
 from pool.webhooks import Webhooks
 from protocol.authenticate.config import said
 from protocol.command import places
+from protocol.command.audited import audit_of
 from protocol.command.ending import EndSignals, end_within
 from protocol.command.garbage import OldCollections, settle
 from protocol.command.load import load
 from protocol.command.scrape import scrape_route
 from protocol.server import Server
-from protocol.settings import Settings
+from protocol.settings import AuditSettings, Settings
 from protocol.webhook.config import WebhookConfig
 
 # How long the process may take to end by itself when everything of ours is closed.
 EXIT_GRACE_S: Final = 1.0
+# How long the audit log may take to be written to its end, and then to be let go of.
+_AUDIT_GRACE_S: Final = 2.0
 
 _log = structlog.get_logger("protocol.command")
 
@@ -60,12 +66,15 @@ async def _run(
         store = places.store(settings.store, environ)
         # after the pool, which uses it to its end
         stack.push_async_callback(store.close)
+        name = f"pool-{uuid4().hex[:12]}"
         pool = AgentPool(
             specs,
             config=settings.pool,
             store=store,
             observers=(metrics, logs),
+            name=name,
             webhooks=await _webhooks(settings.webhooks, stack),
+            audit=await _audit(settings.audit, store, name, stack),
         )
         metrics.watch(pool.stats)
         server = Server(
@@ -88,9 +97,9 @@ async def _run(
                 host=settings.server.host,
                 remedy='[auth] mode = "keys"',
             )
-        name = await signals.wait()
+        signal = await signals.wait()
         _log.info(
-            "draining", signal=name, turns=pool.stats().turns, at_most_s=settings.server.drain_s
+            "draining", signal=signal, turns=pool.stats().turns, at_most_s=settings.server.drain_s
         )
         await server.drain(settings.server.drain_s)
         metrics.stop()
@@ -107,6 +116,18 @@ async def _webhooks(config: WebhookConfig, stack: AsyncExitStack) -> Webhooks | 
     from protocol.webhook.poster import Poster
 
     return await stack.enter_async_context(Poster(config))
+
+
+async def _audit(
+    settings: AuditSettings, store: Store, chain: str, stack: AsyncExitStack
+) -> Audit | None:
+    audit = audit_of(settings, store, chain=chain)
+    if audit is not None:
+        # the pool opens it once more, which does nothing
+        await store.open()
+        await audit.open()
+        stack.push_async_callback(audit.close, grace_s=_AUDIT_GRACE_S)
+    return audit
 
 
 async def _start(server: Server, settings: Settings) -> None:
@@ -142,5 +163,6 @@ def _longest_end_s(settings: Settings) -> float:
         + 3 * settings.pool.cancel_grace_s
         + settings.server.close_timeout_s
         + settings.ws.close_grace_s
+        + 2 * _AUDIT_GRACE_S
         + 5.0
     )

@@ -70,8 +70,20 @@ def store_settings(
     """The settings of the store alone, as a server with the same sources has them; `url` goes over
     all others, and was named by that option.
     """
+    return server_settings(url, environ, named_by=named_by, file=file, directory=directory).store
+
+
+def server_settings(
+    url: str | None,
+    environ: Mapping[str, str],
+    *,
+    named_by: str,
+    file: str | None,
+    directory: Path,
+) -> Settings:
+    """All settings of a server with the same sources, for a command next to it."""
     flags = [] if url is None else [Option(("store", "url"), url, named_by, from_text=True)]
-    return gather((), flags, environ, file=file, directory=directory).store
+    return gather((), flags, environ, file=file, directory=directory)
 
 
 def from_file(path: Path, *, named_by: str) -> list[Option]:

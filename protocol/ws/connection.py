@@ -11,10 +11,11 @@ import asyncio
 import structlog
 
 from pool import AgentPool
-from pool.errors import PoolError
+from pool.errors import Forbidden, PoolError
 from pool.guard.caller import Caller
 from protocol.authenticate.authenticator import Authenticator
 from protocol.problems import Unauthenticated, problem_of
+from protocol.refusals import note_stranger
 from protocol.ws import commands, frames
 from protocol.ws.commands import BadCommand, BadFrame, Hello
 from protocol.ws.connections import Connections
@@ -26,11 +27,12 @@ _log = structlog.get_logger("protocol.ws")
 
 
 class Connection:
-    """A client. `caller` is None until it is known who it is."""
+    """A client, at the address `client`. `caller` is None until it is known who it is."""
 
     __slots__ = (
         "_authenticator",
         "_busy",
+        "_client",
         "_connections",
         "_flush_s",
         "_handlers",
@@ -48,6 +50,7 @@ class Connection:
         *,
         pool: AgentPool,
         caller: Caller | None,
+        client: str,
         authenticator: Authenticator,
         connections: Connections,
         tickets: Tickets,
@@ -55,6 +58,7 @@ class Connection:
     ) -> None:
         self.id = connection_id
         self.caller = caller
+        self._client = client
         self._authenticator = authenticator
         self._socket = socket
         self._pool = pool
@@ -204,10 +208,13 @@ class Connection:
             # it may have been withdrawn between the handshake, or the ticket, and the hello
             self._authenticator.check(caller)
         except PoolError as error:
+            note_stranger(self._pool.audit, error, self._client, self.id)
             self.close(frames.UNAUTHENTICATED, error.detail)
             return None
         if self.caller is not None and self.caller.principal != caller.principal:
-            self.close(frames.FORBIDDEN, "the ticket is somebody else's")
+            mixed = Forbidden("the ticket is somebody else's")
+            note_stranger(self._pool.audit, mixed, self._client, self.id)
+            self.close(frames.FORBIDDEN, mixed.detail)
             return None
         return caller
 

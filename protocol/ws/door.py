@@ -15,6 +15,7 @@ from protocol.authenticate.authenticator import Authenticator
 from protocol.authenticate.credentials import NoCredentials
 from protocol.config import ServerConfig
 from protocol.origins import Origins
+from protocol.proxies import Proxies
 from protocol.ws import frames
 from protocol.ws.connection import Connection
 from protocol.ws.connections import Connections
@@ -31,6 +32,7 @@ class Host(Protocol):
     tickets: Tickets
     origins: Origins
     authenticator: Authenticator
+    proxies: Proxies
 
 
 async def websocket(server: Host, request: BaseRequest) -> web.StreamResponse:
@@ -57,6 +59,7 @@ async def websocket(server: Host, request: BaseRequest) -> web.StreamResponse:
         socket,
         pool=server.pool,
         caller=caller,
+        client=server.proxies.client(request),
         authenticator=server.authenticator,
         connections=server.connections,
         tickets=server.tickets,

@@ -21,6 +21,7 @@ def test_says_what_would_run(tmp_path: Path) -> None:
         f"auth    open: {said(AuthConfig())}",
         f"store   {tmp_path}/actorpool/actorpool.db",
         "hooks   refused: there is no secret",
+        "audit   off",
         "log     auto, from info on",
     ]
     assert done.stderr == ""
