@@ -27,7 +27,7 @@ from pool.store.memory_outbox import MemoryOutbox
 from pool.store.memory_reads import MemoryReads
 from pool.store.memory_session import SessionRecord, TurnEntry, lease_lost, session_busy
 from pool.store.memory_sessions import EVENT_BYTES, TURN_BYTES, Sessions
-from pool.store.memory_sharing import MemorySharing
+from pool.store.memory_sharing import MemorySharing, not_begun
 from pool.store.memory_sweep import Sweep
 from pool.store.memory_transfer import MemoryTransfer
 from pool.turn import Turn
@@ -140,6 +140,8 @@ class MemoryStore(MemoryReads, MemoryMaking, MemorySharing, MemoryOutbox, Memory
         sessions.size += size
         if holder != owner or not owner:
             self._pass_on(session, turn, holder)
+        elif lease is None and turn.state != "queued":
+            session.turns[turn.id].turn = not_begun(turn)
         state = None
         if with_state and lease is not None:
             state = session.transcript.state(turn.agent, turn.id)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 from typing import Any, Literal, TypeVar, get_args
 
@@ -19,6 +20,7 @@ from pool.errors import (
     SessionBusy,
     StoreUnavailable,
 )
+from pool.events import TurnEnded
 from pool.store.base import SessionKey
 from pool.turn import Turn
 from tests.sim.callers import Callers
@@ -168,7 +170,8 @@ class Clients:
             on_disconnect=request.on_disconnect,
         )
         if manner == "ask":
-            await self._told(asked, await at.pool.ask(request.input, **options))
+            since = self._loop.time()
+            await self._told(asked, await at.pool.ask(request.input, **options), since)
             return None
         read: Read | None = None
         enough = self._random.choice([1, 2, 3, 1_000, 1_000])
@@ -189,9 +192,9 @@ class Clients:
         self._book.reads.append(read)
         return read
 
-    async def _told(self, asked: Asked, turn: Turn) -> None:
+    async def _told(self, asked: Asked, turn: Turn, since: float = inf) -> None:
         self.accepted(asked, turn.id)
-        await self._book.told(asked.key, turn)
+        await self._book.told(asked.key, turn, since)
 
     def accepted(self, asked: Asked, turn_id: str) -> None:
         """The request became this turn."""
@@ -225,6 +228,7 @@ class Clients:
 
     async def _wait(self, asked: Asked, turn_id: str) -> None:
         timeout_s = self._random.choice([None, 0.0, 0.3, 1.0])
+        since = self._loop.time()
         turn = await self._somewhere(
             lambda at: at.pool.wait(
                 turn_id,
@@ -233,7 +237,7 @@ class Clients:
                 principal=principal_of(asked.key.tenant),
             )
         )
-        await self._told(asked, turn)
+        await self._told(asked, turn, since)
 
     async def _read_in_parts(self, asked: Asked, turn_id: str) -> None:
         read = self._read(asked, turn_id)
@@ -241,6 +245,7 @@ class Clients:
             await self._somewhere(lambda at: self._read_some(at, read))
 
     async def _read_some(self, at: Replica, read: Read) -> None:
+        since = self._loop.time()
         enough = self._random.choice([1, 2, 5, 1_000])
         events = at.pool.events(
             read.turn_id,
@@ -251,6 +256,8 @@ class Clients:
             async for event in events:
                 await at.witness.saw(read, event)
                 read.whole = event.terminal
+                if isinstance(event, TurnEnded):
+                    await self._book.told(read.key, event.turn, since)
                 enough -= 1
                 if not enough:
                     return

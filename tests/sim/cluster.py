@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -18,7 +19,7 @@ from tests.sim.agents import ScriptedAgent, human_decides
 from tests.sim.callers import Callers
 from tests.sim.clients import Clients
 from tests.sim.remote import Ledger, Pace, Remote
-from tests.sim.replica import Book, Replica, ReplicaWitness
+from tests.sim.replica import TOLD_S, Book, Replica, ReplicaWitness
 from tests.sim.shared_audit import audit_shared
 from tests.support.audit import quiet
 from tests.support.loop import SeededLoop
@@ -42,6 +43,9 @@ STEPS: Final = (
 SETTLED_S: Final = 120.0
 # How long a process may take to end that is told to do so at once.
 ENDED_S: Final = 20.0
+# How long an agent may go on that was left behind, and readers may take that have left, in seconds.
+LAST_S: Final[dict[Pace, float]] = {"suspends": 2.2, "slow": 5.0}
+SOON_S: Final[dict[Pace, float]] = {"suspends": 0.5, "slow": 1.5}
 # What the log may say at level error without anything being wrong: agents' own doing; and, where
 # the store could not be reached by a pool that closed, that it does not know how turns ended.
 EXPECTED: Final = {"agent failed", "turn is a dead letter", "agent does not end"}
@@ -57,7 +61,7 @@ class Cluster:
 
     faults: tuple[Fault, ...] = ()
     times: int = 3
-    calls: int = 14
+    calls: int = 12
     pace: Pace = "suspends"
     steps: tuple[str, ...] = STEPS
 
@@ -83,12 +87,13 @@ class _Simulation:
         self.config = self._config()
         self.specs = {name: self._spec(name) for name in NESTS}
         self.ledger = Ledger(clock=self._wall, lease_s=LEASE_S)
-        self.book = Book(self.ledger, EPOCH_S)
+        slow_s = 2.0 if scenario.pace == "slow" else 0.0
+        self.book = Book(self.ledger, EPOCH_S, TOLD_S + slow_s)
         self.names = count()
         self.witnesses: dict[str, ReplicaWitness] = {}
         self.callers: Callers | None = None
+        self.mending: list[asyncio.TimerHandle] = []
         self.done = False
-        self.calm_from = 0.0
 
     def _wall(self) -> float:
         return EPOCH_S + self.loop.time()
@@ -165,7 +170,7 @@ class _Simulation:
 
     async def run(self) -> None:
         """All of it."""
-        for _ in range(self.random.randrange(2, MOST + 1)):
+        for _ in range(self.random.choice([2, 2, 3, 3, MOST])):
             await self._join()
         assert self.callers is not None
         self.clients = Clients(self.book, self.random, self.callers)
@@ -188,7 +193,7 @@ class _Simulation:
         for task in watching:
             if not task.cancelled():
                 task.result()
-        await asyncio.sleep(1)
+        await asyncio.sleep(SOON_S[self.scenario.pace])
         self._quiet()
         await audit_shared(
             self.book,
@@ -261,20 +266,21 @@ class _Simulation:
             replica.leave(random.choice([0.0, 0.5, 3.0]))
         elif fault == "stop":
             replica.remote.stop()
-            self.loop.call_later(
-                LEASE_S * random.choice([0.1, 0.5, 1.1, 2.0]), self._go_on, replica
-            )
+            self._later(LEASE_S * random.choice([0.1, 0.5, 1.1, 2.0]), self._go_on, replica)
             return
         else:
             self.book.cut_off = True
             refuses, loses = (0.0, 0.4) if fault == "lose" else (random.choice([0.3, 1.0]), 0.1)
             silent = random.random() < 0.5
             replica.remote.cut_off(refuses=refuses, loses=loses, silent=silent)
-            self.loop.call_later(LEASE_S * random.choice([0.1, 0.5, 2.0]), self._restored, replica)
+            self._later(LEASE_S * random.choice([0.1, 0.5, 2.0]), self._restored, replica)
             return
         if len(self.book.up()) < 2 or random.random() < 0.5:
             await asyncio.sleep(random.choice([0, 0, 1.0]))
             await self._join()
+
+    def _later(self, seconds: float, mend: Callable[[Replica], None], replica: Replica) -> None:
+        self.mending.append(self.loop.call_later(seconds, mend, replica))
 
     def _disturbed(self) -> None:
         self.book.faults.append(self.loop.time())
@@ -288,6 +294,8 @@ class _Simulation:
         replica.remote.restored()
 
     async def _mend(self) -> None:
+        for timer in self.mending:
+            timer.cancel()
         for replica in self.book.replicas:
             if replica.remote.faulty:
                 replica.remote.go_on()
@@ -309,7 +317,7 @@ class _Simulation:
                 self.book.wrong(16, f"{replica} does not end")
                 self._report()
         # what agents and their actors do on their way out, and what readers have not seen yet
-        await asyncio.sleep(3)
+        await asyncio.sleep(LAST_S[self.scenario.pace])
 
     def _state(self) -> str:
         lines = [f"now {self.loop.time():.2f}, faults at {self.book.faults}"]
@@ -323,7 +331,7 @@ class _Simulation:
     def _quiet(self) -> None:
         for replica in self.book.up():
             quiet(replica.witness)
-        names = {replica.name for replica in self.book.replicas}
+        names = {replica.name for replica in self.book.up()}
         for key, watchers in self.ledger.watchers().items():
             # who could not say so is told of events that nobody reads there: that harms nobody
             if watchers & names and not self.book.cut_off:
@@ -358,8 +366,11 @@ class _Simulation:
         for replica in self.book.replicas:
             if not await replica.ended(ENDED_S):
                 self.book.wrong(16, f"{replica} does not end")
-        await asyncio.sleep(1)
-        if self.ledger.held() or any(self.ledger.watchers().values()):
+        await asyncio.sleep(SOON_S[self.scenario.pace])
+        # who was killed, or could not say good-bye, is gone when its leases are
+        mute = {replica.name for replica in self.book.replicas if replica.fate == "dead"}
+        watched = any(watchers - mute for watchers in self.ledger.watchers().values())
+        if self.ledger.held() or (watched and not self.book.cut_off):
             self.book.wrong(16, f"left: {self.ledger.held()}, {self.ledger.watchers()}")
         scheduled = self.loop._scheduled  # type: ignore[attr-defined]
         timers = [timer for timer in scheduled if not timer.cancelled()]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal, TypeVar
+from math import inf
+from typing import Any, Final, Literal, TypeVar
 
 from pool import AgentPool
 from pool.live import LiveTurn
@@ -20,6 +21,12 @@ T = TypeVar("T")
 Fate = Literal["up", "leaving", "dead", "gone"]
 
 
+# How long after a fault things may still be late, in seconds.
+AFTERMATH_S: Final = 15.0
+# How late a caller at any replica learns of an end, while nothing is amiss, in seconds.
+TOLD_S: Final = 1.5
+
+
 class Broken(Exception):
     """The process at the other end of a connection is gone."""
 
@@ -27,8 +34,10 @@ class Broken(Exception):
 class Book:
     """What happened in all processes together."""
 
-    def __init__(self, ledger: Ledger, epoch_s: float) -> None:
+    def __init__(self, ledger: Ledger, epoch_s: float, told_s: float) -> None:
         self.ledger = ledger
+        # how late callers may be told of an end
+        self.told_s = told_s
         # the time of day at the loop's time 0
         self.epoch_s = epoch_s
         self.wrongs: list[str] = []
@@ -48,6 +57,10 @@ class Book:
         # how often a human was told that a decision counts: by turn and call
         self.decided: Counter[tuple[str, str]] = Counter()
 
+    def calm(self, since: float, now: float) -> bool:
+        """Whether nothing was amiss in a time, nor for a while before it."""
+        return not any(since - AFTERMATH_S < at <= now for at in self.faults)
+
     def up(self) -> list[Replica]:
         """Those that take turns, or stand still for a while."""
         return [replica for replica in self.replicas if replica.fate == "up"]
@@ -60,8 +73,12 @@ class Book:
         """The request that became a turn."""
         return self.asked[number_of(turn)]
 
-    async def told(self, key: SessionKey, turn: Turn) -> None:
-        """A caller was told of a turn: how it ended is final."""
+    async def told(self, key: SessionKey, turn: Turn, since: float = inf) -> None:
+        """A caller was told of a turn: how it ended is final. It has waited for that `since`."""
+        now = asyncio.get_running_loop().time()
+        waited_s = now - max(since, (turn.finished_at or 0.0) - self.epoch_s)
+        if turn.ended and waited_s > self.told_s and self.calm(now - waited_s, now):
+            self.wrong(11, f"turn {turn.input!r} was told as {turn.state} {waited_s:.2f} s late")
         stored = await self.ledger.turn(turn.id)
         if stored is None:
             self.wrong(4, f"turn {turn.input!r} was told as {turn.state} and is not in the store")

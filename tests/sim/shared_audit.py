@@ -8,7 +8,7 @@ and what was said then is gone, if its readers were told so.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -169,8 +169,7 @@ def _heard(book: Book, turn: Turn, obeys_s: float) -> None:
     if asked_at is None or turn.finished_at is None:
         return
     took_s = turn.finished_at - book.epoch_s - asked_at
-    disturbed = any(asked_at - 20 < at < asked_at + took_s for at in book.faults)
-    if took_s > HEARD_S + obeys_s and not disturbed:
+    if took_s > HEARD_S + obeys_s and book.calm(asked_at, asked_at + took_s):
         book.wrong(13, f"{turn} was cancelled at {asked_at} and ended {took_s:.2f} s later")
 
 
@@ -309,3 +308,11 @@ def _approvals(book: Book, turns: Sequence[Turn]) -> None:
         )
         if turn_id in ids and times > taken:
             book.wrong(20, f"call {call_id} of {turn_id}: {times} decisions count, {taken} taken")
+    for (turn_id, call_id), times in Counter(used[:2] for used in book.used).items():
+        taken = sum(
+            count
+            for question, count in book.ledger.decided.items()
+            if question[:2] == (turn_id, call_id)
+        )
+        if turn_id in ids and times > taken:
+            book.wrong(20, f"call {call_id} of {turn_id} was made {times} times, {taken} decided")
