@@ -107,6 +107,10 @@ class TurnContext(Struct, eq=False):
             raise self._past()
         decided = self._decided(call)
         if decided is not None:
+            # used up in the store as well, before it is used: should the process end now it is
+            # asked for again
+            writer = self._turns.writer
+            await writer.insist(lambda: writer.flush(self._turn.session, self._turn))
             return self._told(call, decided, "human")
         if self._spec.gate is None:
             return self._told(call, ALLOW, "nobody")

@@ -33,6 +33,7 @@ class Revival:
         # of those that may have broken a process: the one that runs, and those that wait for that
         self._apart: LiveTurn | None = None
         self._suspects: deque[LiveTurn] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._turns = turns
         self._dispatchers = dispatchers
         self._config = config
@@ -107,11 +108,18 @@ class Revival:
         if self._apart is not suspect:
             return
         self._apart = None
+        self.close()
         while self._suspects:
             turn = self._suspects.popleft()
             if turn.phase == "queued" and not turn.moved and turn.stop is None:
                 self._start_again(turn)
                 return
+
+    def close(self) -> None:
+        """Let nobody go for having done no harm."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _start_again(self, turn: LiveTurn) -> None:
         # What runs when a process breaks is not all to blame for it. Before they are dead letters
@@ -124,7 +132,8 @@ class Revival:
         if turn.suspect:
             self._apart = turn
             # one that runs for longer did no harm so far
-            asyncio.get_running_loop().call_later(_APART_S, self.left, turn)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_APART_S, self.left, turn)
         self._turns.requeue(turn)
         self._dispatchers[record.agent].ready(turn)
 

@@ -107,6 +107,9 @@ class Turns:
         session = turn.session
         before = session.current
         goes = session.join(turn)
+        if not goes:
+            # what goes before it may leave another state
+            turn.loaded = None
         self.watch_over(turn)
         self.tell_place(turn)
         if goes and self.closing is None and not session.arriving:
@@ -393,6 +396,7 @@ class Turns:
     def close(self) -> None:
         """Expire and write nothing more."""
         self.writer.close()
+        self.revival.close()
         self._deadlines.close()
         for turn in self.live.values():
             self.stopping.ended(turn)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import structlog
 from msgspec.structs import replace
 
-from pool.errors import Refused
+from pool.errors import BudgetExceeded
 from pool.guard.budget import SHUT, SLOT_S, Budget, Grant, Line, Terms, terms_of
 from pool.guard.budget_notices import BudgetNotice as BudgetNotice
 from pool.guard.budget_notices import amount, tell
@@ -53,12 +53,6 @@ _TERMS_MAX = 10_000
 _SOON_S = 2.0
 
 _log = structlog.get_logger("pool.guard.budgets")
-
-
-class BudgetExceeded(Refused):
-    """The turn does not fit into a budget."""
-
-    code = "budget_exceeded"
 
 
 class Standing(NamedTuple):

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
-from pool.errors import ConfigError
+from pool.errors import ConfigError, RateLimited
 from pool.guard.budget import Budget, Grant
 from pool.guard.budgets import ONCE_S, BudgetNotice, Budgets, Spent
 from pool.guard.prices import MICRO, Price, Prices, PriceTable, exact, usd_of, whole
 from pool.guard.quota import Quota, QuotaLimits
-from pool.guard.rates import RateLimit, RateLimited, Rates, RateState, StoreWindows, Windows
+from pool.guard.rates import RateLimit, Rates, RateState, StoreWindows, Windows
 from pool.guard.usage import UsageBook, UsageConfig, count_of
 from pool.store.base import Store
 from pool.turn import Principal, Turn, Usage

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from pool.errors import ConfigError, Refused
+from pool.errors import ConfigError, RateLimited
 from pool.guard.naming import name_part
 from pool.store.counters import Change, Counters
 from pool.turn import Principal
@@ -117,16 +117,6 @@ class RateState(NamedTuple):
     window_s: int
     left: int
     ends_in_s: float
-
-
-class RateLimited(Refused):
-    """The caller asks more often, or uses more tokens, than it may. `states`: how it stands."""
-
-    code = "rate_limited"
-
-    def __init__(self, detail: str, *, retry_after_s: float, states: Sequence[RateState]) -> None:
-        super().__init__(detail, retry_after_s=retry_after_s)
-        self.states = tuple(states)
 
 
 class StoreWindows:

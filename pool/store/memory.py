@@ -29,7 +29,7 @@ from pool.store.memory_outbox import MemoryOutbox
 from pool.store.memory_reads import MemoryReads
 from pool.store.memory_session import SessionRecord, TurnEntry, lease_lost, session_busy
 from pool.store.memory_sessions import EVENT_BYTES, TURN_BYTES, Sessions
-from pool.store.memory_sharing import MemorySharing
+from pool.store.memory_sharing import MemorySharing, not_begun
 from pool.store.memory_sweep import Sweep
 from pool.store.memory_transfer import MemoryTransfer
 from pool.turn import Turn
@@ -152,6 +152,8 @@ class MemoryStore(
         sessions.size += size
         if holder != owner or not owner:
             self._pass_on(session, turn, holder)
+        elif lease is None and turn.state != "queued":
+            session.turns[turn.id].turn = not_begun(turn)
         state = None
         if with_state and lease is not None:
             state = session.transcript.state(turn.agent, turn.id)

@@ -141,9 +141,7 @@ class MemorySharing(MemoryPart):
 
         It gets an object of its own, as who handed it in may still change that one.
         """
-        session.turns[turn.id].turn = replace(
-            turn, usage=copy(turn.usage), state="queued", attempt=0
-        )
+        session.turns[turn.id].turn = not_begun(turn)
         if holder:
             letter = TurnArrived(turn.id, session.accepted)
             session.open_mail().put(self._sessions.next_place(), letter)
@@ -180,3 +178,8 @@ class MemorySharing(MemoryPart):
                 session.mail.watchers -= owners
             if session.unfinished and session.lease is not None and session.lease.owner in owners:
                 self._sessions.orphaned[session.key] = None
+
+
+def not_begun(turn: Turn) -> Turn:
+    """The turn as one that waits, whatever was taken for granted; an object of its own."""
+    return replace(turn, usage=copy(turn.usage), state="queued", attempt=0)

@@ -56,7 +56,8 @@ def accept(batch: Batch, name: str, incoming: Incoming) -> Accepted:
     batch.changed(record)
     passed_on = holder != owner or not owner
     data = incoming.data
-    if passed_on and turn.state != "queued":
+    if lease is None and turn.state != "queued":
+        # only where the session is given with it, it may have begun
         data = encode_turn(replace(turn, state="queued", attempt=0))
     batch.put_turn(record.place(number), turn.id, record.end_seq, data)
     if incoming.key is not None:

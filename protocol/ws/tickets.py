@@ -8,8 +8,9 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Final, NamedTuple
 
+from pool.errors import RateLimited
 from pool.guard.caller import Caller
-from protocol.problems import RateLimited, Unauthenticated
+from protocol.problems import Unauthenticated
 
 TTL_S: Final = 60.0
 _BYTES: Final = 32

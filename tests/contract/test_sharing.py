@@ -208,6 +208,17 @@ async def test_a_turn_that_is_passed_on_has_not_begun(opening: Opening, owner: s
         assert (kept.state, kept.attempt, kept.input) == ("queued", 0, "passed on")
 
 
+async def test_only_a_turn_that_comes_with_the_session_may_have_begun(opening: Opening) -> None:
+    """Who holds the session already, and has forgotten, cannot have started the turn."""
+    async with opening() as (store, _):
+        await store.accept(make_turn("first"), owner="a")
+        turn = replace(make_turn("second"), state="running", attempt=1)
+        assert (await store.accept(turn, owner="a")).lease is None
+        kept = await store.turn(turn.id)
+        assert kept is not None
+        assert (kept.state, kept.attempt) == ("queued", 0)
+
+
 async def test_a_turn_that_starts_at_once_is_kept_as_begun(opening: Opening) -> None:
     """Should its process die with it, that counts as an attempt."""
     async with opening() as (store, _):

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 import pytest
 
 from pool import AgentPool, AgentSpec
+from pool.agent import Context, Decision, ToolCall, TurnEnd, TurnInput
 from pool.errors import Conflict, DeadLetter, SessionBusy
 from pool.events import Event, HistoryLost, TurnStarted
 from pool.observer import Notice, TurnMovedNotice
 from pool.store.base import SessionKey
 from pool.store.memory import MemoryStore
+from pool.turn import Principal
 from tests.support.agents import (
     Crashing,
     Held,
+    Scripted,
     Talking,
     collected,
     pooled,
@@ -457,3 +460,33 @@ async def test_observers_are_told_how_turns_move() -> None:
         await a.submit("four", session="s3")
         await a.drain(deadline_s=0.5)
         assert seen["a"][4:] == ["handed_back"]
+
+
+async def test_an_approval_is_used_once_whatever_dies() -> None:
+    """Once the gate has said yes it is used up: should the process end, a human is asked again."""
+    allowed = asyncio.Event()
+
+    async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
+        decision = await ctx.gate(ToolCall("c1", "pay", {"eur": 5}))
+        if decision.action == "ask":
+            return TurnEnd(status="paused", state=b"asked")
+        allowed.set()
+        await asyncio.Event().wait()
+        return TurnEnd(output="paid")
+
+    def gate(principal: Principal, call: ToolCall) -> Decision:
+        return Decision("ask", risk="dangerous")
+
+    def spec() -> AgentSpec:
+        return AgentSpec(agent=lambda: Scripted(run, state_format="t/1"), gate=gate)
+
+    async with cluster(spec(), spec()) as on:
+        a, b = on.pools
+        turn = await a.ask("pay", session="s1", on_disconnect="continue")
+        await a.decide(turn.id, "c1", "approve")
+        await allowed.wait()
+        allowed.clear()
+        on.views[0].die()
+        again = await b.wait(turn.id, until_paused=True)
+        assert (again.state, len(again.pending)) == ("waiting", 1)
+        assert not allowed.is_set()

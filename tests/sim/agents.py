@@ -9,6 +9,7 @@
 | `deaf=S` | goes on for S seconds whoever cancels it |
 | `leak=S` | leaves a task behind that runs for S seconds |
 | `pause` | asks a human |
+| `check` | makes a checkpoint: it goes on from here if it has to begin again |
 | `ask` | asks another agent and waits |
 | `usurp` | submits another turn that interrupts this one |
 | `limit` | stops at its own limit |
@@ -106,6 +107,9 @@ class ScriptedAgent:
                 decision = await ctx.gate(ToolCall(f"c{place}", "tool", {"place": place}))
                 if decision.action == "ask":
                     return TurnEnd("paused", state=f"{kept}@{place}".encode())
+                self._witness.used.append((run.turn_id, f"c{place}", decision.action))
+            elif step == "check":
+                await ctx.checkpoint(f"{kept}@{place + 1}".encode())
             elif step == "limit":
                 return TurnEnd("limit", output="so far", append=f"{run.number},".encode())
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from copy import copy
 from itertools import count
 from random import Random
 from typing import Any, Literal, get_args
@@ -16,6 +17,7 @@ from pool.errors import (
     PoolError,
     Refused,
     SessionBusy,
+    StoreUnavailable,
 )
 from pool.store.base import SessionKey
 from pool.turn import IfBusy, OnDisconnect, Priority, Turn
@@ -57,14 +59,21 @@ class Callers:
         # what was asked with an idempotency key
         self._keyed: list[tuple[Asked, TurnRequest, str]] = []
 
+    def at(self, witness: Witness) -> Callers:
+        """The same callers at another pool."""
+        others = copy(self)
+        others._witness, others._pool = witness, witness.pool
+        return others
+
     # --- what is asked
 
-    def _draw(self) -> tuple[Asked, TurnRequest, str | None]:
+    def draw(self) -> tuple[Asked, TurnRequest, str | None]:
+        """A request, perhaps one that was made before, with its idempotency key."""
         random = self._random
         if self._keyed and random.random() < 0.15:
             return random.choice(self._keyed)
         agent = random.choice(list(self._nests))
-        asked = self._asked(
+        asked = self.asked(
             SessionKey(random.choice(self._tenants), random.choice(self._sessions)),
             agent,
             self._script(agent),
@@ -85,9 +94,10 @@ class Callers:
         self._keyed.append(keyed)
         return keyed
 
-    def _asked(
+    def asked(
         self, key: SessionKey, agent: str, script: str, deadline_s: float, if_busy: IfBusy
     ) -> Asked:
+        """A request, taken down."""
         asked = Asked(next(self._numbers), key, agent, script, deadline_s, if_busy)
         self._witness.asked[asked.number] = asked
         return asked
@@ -104,7 +114,7 @@ class Callers:
     async def call(self) -> None:
         """Make one call in some manner; perhaps leave in the middle of it."""
         random = self._random
-        asked, request, key = self._draw()
+        asked, request, key = self.draw()
         calling = asyncio.create_task(self._call(asked, request, key))
         if random.random() < 0.2:
             await asyncio.wait([calling], timeout=random.choice([0, 0, 0.05, random.random() * 2]))
@@ -260,8 +270,9 @@ class Callers:
         key = SessionKey(ctx.principal.tenant, session)
         script = self._script(agent).replace("pause", "nap").replace("usurp", "nap")
         deadline_s = random.choice([0.5, LONG_S])
-        asked = self._asked(key, agent, script, deadline_s, "queue")
+        asked = self.asked(key, agent, script, deadline_s, "queue")
         asked.nested = True
+        asked.pools.append(self._pool.name)
         try:
             turn = await self._pool.ask(
                 asked.input, agent=agent, session=session, deadline_s=deadline_s
@@ -280,11 +291,15 @@ class Callers:
             self._accepted(asked, error.turn_id)
         elif isinstance(error, Refused | DeadlineExceeded | Conflict):
             asked.fate = "refused"
+        elif isinstance(error, StoreUnavailable):
+            asked.fate = "left"
+            asked.given_up = True
 
     async def usurp(self, ctx: Context) -> None:
         """Submit a turn that interrupts the one that submits it."""
         key = SessionKey(ctx.principal.tenant, ctx.session_id)
-        asked = self._asked(key, ctx.agent, "say", LONG_S, "interrupt")
+        asked = self.asked(key, ctx.agent, "say", LONG_S, "interrupt")
+        asked.pools.append(self._pool.name)
         try:
             turn = await self._pool.submit(
                 asked.input,
@@ -300,6 +315,10 @@ class Callers:
         except Refused:
             asked.fate = "refused"
             return
+        except StoreUnavailable:
+            asked.fate = "left"
+            asked.given_up = True
+            raise
         await self._told(asked, turn)
 
     # --- the human

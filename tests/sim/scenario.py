@@ -225,7 +225,7 @@ class _Simulation:
 
     async def _answers_on(self) -> None:
         for name in NESTS:
-            asked = self.callers._asked(
+            asked = self.callers.asked(
                 SessionKey(self.tenants[0], "last"), name, "say", 60.0, "queue"
             )
             for _ in range(100):

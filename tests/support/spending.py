@@ -7,8 +7,9 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
+from pool.errors import BudgetExceeded
 from pool.guard.budget import Budget
-from pool.guard.budgets import BudgetExceeded, BudgetNotice, Budgets, Spent
+from pool.guard.budgets import BudgetNotice, Budgets, Spent
 from pool.store.base import Store
 from pool.store.memory import MemoryStore
 from pool.turn import Turn, TurnRequest, Usage

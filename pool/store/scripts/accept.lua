@@ -44,8 +44,9 @@ if REJECT and queue ~= '' and call('EXISTS', TURN) == 0 then
   return {'busy', #listed(queue)}
 end
 local number = tonumber(accepted) + 1
-local passed_on = OWNER == '' or (holder ~= '' and holder ~= OWNER)
-local kept = (passed_on and 'P' or 'U') .. NOWHERE .. struct.pack('>I4', number) .. RECORD
+-- only where the session is given with it, it may have begun
+local granted_now = OWNER ~= '' and holder == ''
+local kept = (granted_now and 'U' or 'P') .. NOWHERE .. struct.pack('>I4', number) .. RECORD
 if not exists then
   -- the first write of every step is one that a full Redis refuses: then nothing is done
   call('SET', TURN, kept)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pool.errors import StoreUnavailable
+from pool.errors import BudgetExceeded, StoreUnavailable
 from pool.guard.budget import SLOT_S, Budget
 from pool.guard.budget_steps import turn_counter
-from pool.guard.budgets import SWEEP_S, BudgetExceeded, BudgetNotice, Budgets, Spent
+from pool.guard.budgets import SWEEP_S, BudgetNotice, Budgets, Spent
 from pool.turn import Turn
 from tests.contract.stores import Opening, every_store
 from tests.support import SeededLoop, run_seeds

@@ -6,13 +6,12 @@ from datetime import date
 
 import pytest
 
-from pool.errors import ConfigError, StoreUnavailable
+from pool.errors import BudgetExceeded, ConfigError, RateLimited, StoreUnavailable
 from pool.guard.budget import Budget
-from pool.guard.budgets import BudgetExceeded
 from pool.guard.ledger import CostConfig, Ledger, micro_of
 from pool.guard.prices import Price
 from pool.guard.quota import QuotaLimits
-from pool.guard.rates import RateLimit, RateLimited
+from pool.guard.rates import RateLimit
 from pool.turn import ANYONE, Principal, Usage
 from tests.support.spending import Clock, a_turn, memory
 from tests.support.stores import FailingStore

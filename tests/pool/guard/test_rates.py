@@ -8,10 +8,9 @@ from collections import Counter
 
 import pytest
 
-from pool.errors import ConfigError, StoreUnavailable
+from pool.errors import ConfigError, RateLimited, StoreUnavailable
 from pool.guard.rates import (
     RateLimit,
-    RateLimited,
     Rates,
     StoreWindows,
     limit_field,
