@@ -31,7 +31,8 @@ EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
     CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8080, timeout=2); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]
 
-# Inside a container only an address beyond loopback can be published, and there is no authentication
-# yet: --insecure says that this is known. Who may reach the published port is who may use the agents.
+# Inside a container only an address beyond loopback can be published, and nobody is asked who they
+# are until keys are configured: --insecure says that this is known. Who may reach the published port
+# is who may use the agents. With ACTORPOOL_AUTH_MODE set, leave it out.
 ENTRYPOINT ["actorpool"]
 CMD ["serve", "--host", "0.0.0.0", "--insecure"]

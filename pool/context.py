@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +23,7 @@ from pool.events import (
     UsageReported,
 )
 from pool.live import LiveTurn
+from pool.observer import Observers, ToolDecidedNotice
 from pool.store.base import StateChange
 from pool.text import writable
 from pool.turn import PendingCall, Principal
@@ -43,6 +44,7 @@ class TurnContext(Struct, eq=False):
     _spec: AgentSpec
     _config: PoolConfig
     _format: str
+    _observers: Observers
 
     @property
     def max_steps(self) -> int:
@@ -109,16 +111,16 @@ class TurnContext(Struct, eq=False):
             # asked for again
             writer = self._turns.writer
             await writer.insist(lambda: writer.flush(self._turn.session, self._turn))
-            return decided
+            return self._told(call, decided, "human")
         if self._spec.gate is None:
-            return ALLOW
+            return self._told(call, ALLOW, "nobody")
         answer = self._spec.gate(self._turn.principal, call)
         decision = await answer if inspect.isawaitable(answer) else answer
         if not self._turn.at_work:
             raise self._past()
         if decision.action == "ask":
             await self._ask(call, decision)
-        return decision
+        return self._told(call, decision, "gate")
 
     async def checkpoint(self, state: bytes) -> None:
         """A safe point: should the actor crash, the turn goes on from here."""
@@ -138,6 +140,18 @@ class TurnContext(Struct, eq=False):
         body = (self.turn_id, call.name, call.call_id, call.arguments)
         encoded = msgspec.json.encode(body, order="deterministic")
         return blake2b(encoded, digest_size=16).hexdigest()
+
+    def _told(
+        self, call: ToolCall, decision: Decision, by: Literal["human", "gate", "nobody"]
+    ) -> Decision:
+        if self._observers:
+            turn = self._turn
+            self._observers.notice(
+                ToolDecidedNotice(
+                    self.agent, turn.id, turn.principal, turn.request_id, call, decision, by
+                )
+            )
+        return decision
 
     def _past(self) -> Conflict:
         # An agent that was left behind may still run: what it does is no longer the turn's.

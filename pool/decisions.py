@@ -12,6 +12,7 @@ import structlog
 from pool.errors import Conflict, StoreUnavailable
 from pool.letters import Letters
 from pool.live import LiveTurn
+from pool.observer import CallDecidedNotice, Observers
 from pool.order import InOrder
 from pool.store.base import SessionKey, Store
 from pool.store.sharing import DecideCall
@@ -24,11 +25,14 @@ _log = structlog.get_logger("pool.decisions")
 class Decisions:
     """Has the store keep the first decision about a call; whoever runs the turn finds it there."""
 
-    def __init__(self, store: Store, turns: Turns, letters: Letters, order: InOrder) -> None:
+    def __init__(
+        self, store: Store, turns: Turns, letters: Letters, order: InOrder, observers: Observers
+    ) -> None:
         self._store = store
         self._turns = turns
         self._letters = letters
         self._order = order
+        self._observers = observers
 
     async def decide(
         self,
@@ -37,19 +41,22 @@ class Decisions:
         decision: Literal["approve", "deny"],
         *,
         by: Principal,
+        request_id: str,
         reason: str,
         arguments: Mapping[str, Any] | None,
     ) -> None:
         """Decide about a pending call of the turn, as it is now; `Conflict` if that cannot be."""
-        asked = self._check(turn, call_id, arguments)
-        kept = self._keep(turn, DecideCall(turn.id, call_id, decision, by.user, reason, asked))
+        call = self._check(turn, call_id, arguments)
+        said = DecideCall(turn.id, call_id, decision, by.user, reason, call.asked)
+        told = CallDecidedNotice(turn.agent, turn, call, decision, by, request_id)
+        kept = self._keep(turn, said, told)
         await self._order.done(SessionKey(turn.tenant, turn.session_id), kept)
 
     def lapsed(self, turn: LiveTurn, call: PendingCall) -> None:
         """Nobody decided about the call in time: it is denied, so that the agent can say so."""
         self._turns.errands.spawn(self._deny(turn, call))
 
-    def _check(self, turn: Turn, call_id: str, arguments: Mapping[str, Any] | None) -> int:
+    def _check(self, turn: Turn, call_id: str, arguments: Mapping[str, Any] | None) -> PendingCall:
         pending = next((call for call in turn.pending if call.call_id == call_id), None)
         if pending is None:
             raise Conflict(
@@ -63,22 +70,25 @@ class Decisions:
                 f"the arguments given for call {call_id} are not those that wait for approval; "
                 "read the turn again and decide about what it shows"
             )
-        return pending.asked
+        return pending
 
-    async def _keep(self, turn: Turn, decision: DecideCall) -> None:
+    async def _keep(self, turn: Turn, decision: DecideCall, told: CallDecidedNotice) -> None:
         key = SessionKey(turn.tenant, turn.session_id)
         if not await self._store.signal(key, decision):
             raise Conflict(f"call {decision.call_id} of turn {turn.id} was decided before")
+        self._observers.notice(told)
         live = self._turns.live.get(turn.id)
         if live is not None:
             await self._letters.read(live.session)
 
     async def _deny(self, turn: LiveTurn, call: PendingCall) -> None:
         reason = "nobody decided in time"
+        record = turn.record
         decision = DecideCall(turn.id, call.call_id, "deny", "", reason, call.asked)
+        told = CallDecidedNotice(record.agent, record, call, "deny", None, "")
         try:
             await self._turns.writer.insist(
-                lambda: self._order.done(turn.key, self._keep(turn.record, decision))
+                lambda: self._order.done(turn.key, self._keep(record, decision, told))
             )
         except Conflict:
             # somebody decided in the last moment

@@ -10,6 +10,8 @@
     ├── IdempotencyMismatch      the key was used with another body
     ├── Refused                  not admitted now; nothing was stored
     │   ├── TenantQueueFull      this tenant's share of the queue is used up
+    │   ├── RateLimited          the caller asks more often, or uses more, than it may
+    │   ├── BudgetExceeded       it would cost more than is left to spend
     │   ├── Overloaded           the pool is full, or the deadline cannot be met
     │   ├── AgentDegraded        the agent's actors keep failing
     │   └── Draining             the pool is shutting down
@@ -31,7 +33,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 
 class PoolError(Exception):
@@ -110,6 +113,26 @@ class TenantQueueFull(Refused):
     """The tenant has its whole share of the queue in use."""
 
     code = "tenant_queue_full"
+
+
+class RateLimited(Refused):
+    """The caller asks more often, or uses more, than it may. `states`: how it stands (`RateState`s
+    of the guard).
+    """
+
+    code = "rate_limited"
+
+    def __init__(
+        self, detail: str, *, retry_after_s: float | None = None, states: Sequence[Any] = ()
+    ) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+        self.states = tuple(states)
+
+
+class BudgetExceeded(Refused):
+    """The turn does not fit into a budget."""
+
+    code = "budget_exceeded"
 
 
 class Overloaded(Refused):

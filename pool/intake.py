@@ -19,16 +19,17 @@ from pool.errors import (
     DeadlineExceeded,
     Draining,
     IdempotencyMismatch,
-    InvalidRequest,
     LeaseLost,
     NotFound,
     Refused,
     StoreUnavailable,
 )
+from pool.guard.audit import Audit
+from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.letters import Letters
 from pool.live import MAKES_WAY, LiveTurn, Stop
-from pool.observer import Observers, TurnMovedNotice, TurnRefusedNotice
+from pool.observer import Observers, TurnAcceptedNotice, TurnMovedNotice, TurnRefusedNotice
 from pool.order import InOrder
 from pool.replicas import Replicas
 from pool.session import Session
@@ -38,9 +39,8 @@ from pool.store.sharing import CancelTurn
 from pool.takeover import Takeover
 from pool.turn import ANYONE, Principal, Turn, TurnRequest
 from pool.turns import Turns
+from pool.vetting import check_chain, check_request
 from pool.webhooks import Webhooks
-
-KEY_MAX = 128
 
 _log = structlog.get_logger("pool.intake")
 
@@ -77,6 +77,8 @@ class Intake:
         takeover: Takeover,
         doubts: Doubts,
         webhooks: Webhooks | None,
+        switches: Switches,
+        audit: Audit | None,
     ) -> None:
         self.closed = False
         self._name = name
@@ -95,6 +97,8 @@ class Intake:
         self._takeover = takeover
         self._doubts = doubts
         self._webhooks = webhooks
+        self._switches = switches
+        self._audit = audit
 
     async def enter(
         self,
@@ -109,7 +113,9 @@ class Intake:
         """Accept a turn into a session. `nested`: who asks waits for it, within the turn it runs
         in.
         """
-        self._check(request, idempotency_key)
+        check_request(request, idempotency_key, self._webhooks)
+        if self._audit is not None:
+            self._audit.check()
         parent = self._parent() if nested else None
         if parent is not None and principal is ANYONE:
             principal = parent.principal
@@ -121,17 +127,18 @@ class Intake:
             raise NotFound(f"there is no agent {name}; there is: {names}")
         deadline_s = request.deadline_s
         if parent is not None:
-            self._check_chain(parent, name, key)
+            check_chain(parent, name, key, at_most=self._config.max_nesting)
             deadline_s = self._within(parent, deadline_s)
         given_away = self._goes_elsewhere(key, dispatcher, parent)
         try:
+            self._switches.check(dispatcher.name)
             if not given_away:
                 self._admit(dispatcher, request, key, deadline_s, parent)
         except Refused as refused:
             earlier = await self._earlier(key, request, dispatcher.name, idempotency_key)
             if earlier is not None:
                 return earlier
-            self._count(dispatcher, refused, key.tenant)
+            self._count(dispatcher, refused, key, principal, request_id)
             raise
         record = Turn(
             id=self._ids.turn(key),
@@ -145,7 +152,8 @@ class Intake:
             at=self._name if request.on_disconnect == "cancel" else "",
         )
         if given_away:
-            return await self._arrive(self._give_away(record, idempotency_key), key, request)
+            giving = self._give_away(record, idempotency_key, request_id)
+            return await self._arrive(giving, key, request)
         now = self._turns.clock()
         live = LiveTurn(
             record=record,
@@ -185,9 +193,10 @@ class Intake:
             and self._replicas.take_room(dispatcher.name)
         )
 
-    async def _give_away(self, record: Turn, idempotency_key: str | None) -> Entry:
+    async def _give_away(self, record: Turn, idempotency_key: str | None, request_id: str) -> Entry:
         accepted = await self._accept(record, "", idempotency_key)
         if accepted.new and self._observers:
+            self._observers.notice(TurnAcceptedNotice(record.agent, record, request_id))
             self._observers.notice(TurnMovedNotice(record.agent, record.id, "given_away"))
         return Entry(accepted.turn, accepted.new, self._turns.live.get(accepted.turn.id))
 
@@ -214,13 +223,14 @@ class Intake:
                 # it was left behind with turns in it: they go before this one
                 self._turns.moving.released(self._sessions.get(key), accepted.lease)
                 await self._turns.writer.insist(lambda: self._takeover.take(key, new=record.id))
-            return self._elsewhere(record, accepted, key)
+            return self._elsewhere(live, accepted, key)
         live.session = session
         live.start_stored = live.start_stored and accepted.lease is not None
         live.number = accepted.number
         live.loaded = accepted.state
         session.accepted = max(session.accepted, accepted.number)
         self._turns.add(live)
+        self._tell_accepted(live)
         return Entry(record, True, live)
 
     async def _accept(self, record: Turn, owner: str, idempotency_key: str | None) -> Accepted:
@@ -244,13 +254,19 @@ class Intake:
         if self._store.durable and number > session.accepted + 1:
             await self._turns.writer.insist(lambda: self._letters.read(session))
 
-    def _elsewhere(self, record: Turn, accepted: Accepted, key: SessionKey) -> Entry:
-        turn = record if accepted.new else accepted.turn
-        live = self._turns.live.get(turn.id)
-        if accepted.new and accepted.owner == self._name:
-            # the store thinks that the session is here: it was, or an answer was lost
-            self._doubts.session(key)
-        return Entry(turn, accepted.new, live)
+    def _elsewhere(self, taken: LiveTurn, accepted: Accepted, key: SessionKey) -> Entry:
+        turn = taken.record if accepted.new else accepted.turn
+        if accepted.new:
+            self._tell_accepted(taken)
+            if accepted.owner == self._name:
+                # the store thinks that the session is here: it was, or an answer was lost
+                self._doubts.session(key)
+        return Entry(turn, accepted.new, self._turns.live.get(turn.id))
+
+    def _tell_accepted(self, taken: LiveTurn) -> None:
+        if self._observers:
+            record = taken.record
+            self._observers.notice(TurnAcceptedNotice(record.agent, record, taken.request_id))
 
     def _as_kept(self, live: LiveTurn, dispatcher: Dispatcher) -> Turn:
         # One that starts at once is stored as started, which saves a write of its own.
@@ -265,20 +281,6 @@ class Intake:
         return replace(record, state="running", attempt=1)
 
     # --- what may be wrong with it
-
-    def _check(self, request: TurnRequest, idempotency_key: str | None) -> None:
-        if idempotency_key is not None and not 1 <= len(idempotency_key) <= KEY_MAX:
-            raise InvalidRequest(
-                f"an idempotency key has 1 to {KEY_MAX} characters", field="idempotency_key"
-            )
-        if request.webhook is None:
-            return
-        if self._webhooks is None:
-            raise InvalidRequest(
-                "webhooks are not configured on this server: its operator has to set a secret",
-                field="webhook",
-            )
-        self._webhooks.check(request.webhook.url)
 
     async def _agent_of(self, key: SessionKey) -> str:
         # with one agent there is nothing to ask the store
@@ -296,20 +298,6 @@ class Intake:
             raise Conflict(f"turn {parent.id} has ended; what is left of it may ask no more")
         # the turn may be another pool's
         return parent if self._turns.live.get(parent.id) is parent else None
-
-    def _check_chain(self, parent: LiveTurn, agent: str, key: SessionKey) -> None:
-        chain = [parent]
-        while chain[-1].parent is not None:
-            chain.append(chain[-1].parent)
-        names = [turn.record.agent for turn in reversed(chain)]
-        if agent in names:
-            raise Conflict(f"agents ask each other in a circle: {' -> '.join([*names, agent])}")
-        if len(chain) >= self._config.max_nesting:
-            raise Conflict(f"agents ask each other {len(chain)} deep: {' -> '.join(names)}")
-        if any(turn.session.key == key for turn in chain):
-            raise Conflict(
-                f"session {key.id} is busy with the turn that asks; let the agent asked use another"
-            )
 
     def _within(self, parent: LiveTurn, deadline_s: float) -> float:
         left_s = parent.deadline - self._turns.clock()
@@ -354,10 +342,27 @@ class Intake:
             )
         return Entry(turn, False, self._turns.live.get(turn.id))
 
-    def _count(self, dispatcher: Dispatcher, refused: Refused, tenant: str) -> None:
+    def _count(
+        self,
+        dispatcher: Dispatcher,
+        refused: Refused,
+        key: SessionKey,
+        principal: Principal,
+        request_id: str,
+    ) -> None:
         dispatcher.refused[refused.code] += 1
         if self._observers:
-            self._observers.notice(TurnRefusedNotice(dispatcher.name, refused.code, tenant))
+            self._observers.notice(
+                TurnRefusedNotice(
+                    dispatcher.name,
+                    refused.code,
+                    key.tenant,
+                    principal.user,
+                    principal.roles,
+                    key.id,
+                    request_id,
+                )
+            )
 
     def _cancel_entered(self, entering: asyncio.Task[Entry]) -> None:
         if entering.cancelled() or entering.exception() is not None:

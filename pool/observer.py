@@ -12,7 +12,8 @@ from typing import Literal, Protocol
 import structlog
 from msgspec import Struct
 
-from pool.turn import Turn
+from pool.agent import Decision, ToolCall
+from pool.turn import PendingCall, Principal, Turn
 
 _log = structlog.get_logger("pool.observer")
 
@@ -27,10 +28,46 @@ class Notice(Struct, frozen=True, gc=False):
 
 
 class TurnRefusedNotice(Notice, frozen=True, gc=False):
-    """A turn was not admitted; `code` is the error's, `tenant` whose it was."""
+    """A turn was not admitted; `code` is the error's, `tenant` whose it was, `user` who asked."""
 
     code: str
     tenant: str
+    user: str = ""
+    roles: tuple[str, ...] = ()
+    session_id: str = ""
+    request_id: str = ""
+
+
+class TurnAcceptedNotice(Notice, frozen=True):
+    """The store has a new turn, whichever process runs it."""
+
+    turn: Turn
+    request_id: str
+
+
+class ToolDecidedNotice(Notice, frozen=True):
+    """It was decided about a tool's call: by a `human`, by the agent's `gate`, or, where it has
+    none, by nobody. `principal` asked for the turn.
+    """
+
+    turn_id: str
+    principal: Principal
+    request_id: str
+    call: ToolCall
+    decision: Decision
+    by: Literal["human", "gate", "nobody"]
+
+
+class CallDecidedNotice(Notice, frozen=True):
+    """The store has what was decided about a call that waited for a human; `by` is None if its time
+    was over.
+    """
+
+    turn: Turn
+    call: PendingCall
+    decision: Literal["approve", "deny"]
+    by: Principal | None
+    request_id: str
 
 
 class TurnStartedNotice(Notice, frozen=True, gc=False):

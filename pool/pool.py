@@ -19,7 +19,10 @@ from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
 from pool.drain import drain, give_up, hand_over
 from pool.errors import Conflict, InvalidRequest, StoreUnavailable
+from pool.guard.audit import Audit
+from pool.guard.switches import Switches
 from pool.ids import Ids
+from pool.live import Stop
 from pool.observer import Observer, Observers
 from pool.specs import specs_of
 from pool.stats import PoolStats, agent_stats
@@ -52,8 +55,10 @@ class AgentPool(Asking):
     `agents`: one agent or `AgentSpec`, or a mapping of names to them; the first is the default.
     `store`: where sessions live (default: in memory; one that is given is not closed with the
     pool). `name`: the pool's name as the owner of leases. `seed`: for the random numbers of backoff
-    and jitter. `webhooks`: who posts ended turns (default: nobody; they are refused). `wall`: the
-    time of day, in seconds since the epoch; everything else goes by the loop's clock.
+    and jitter. `webhooks`: who posts ended turns (default: nobody; they are refused). `audit`:
+    notes what the pool does, as an observer, and says whether turns may be taken; it is the
+    caller's, opened before the pool and closed after it. `wall`: the time of day, in seconds since
+    the epoch; everything else goes by the loop's clock.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class AgentPool(Asking):
         name: str | None = None,
         seed: int | None = None,
         webhooks: Webhooks | None = None,
+        audit: Audit | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.config = config or PoolConfig()
@@ -73,9 +79,12 @@ class AgentPool(Asking):
         self.default_agent = next(iter(self.specs))
         self.name = name or f"pool-{uuid4().hex[:12]}"
         self.store: Store = store if store is not None else MemoryStore()
+        # which agents an operator has disabled
+        self.switches = Switches(self.store, cancel=self._cancel_all, wall=wall)
         self._owns_store = store is None
         self._webhooks = webhooks
-        self._observers = Observers(observers)
+        self.audit = audit
+        self._observers = Observers(observers if audit is None else (*observers, audit))
         self._random = Random(seed)
         self._wall = wall
         self._ids = Ids()
@@ -117,6 +126,8 @@ class AgentPool(Asking):
             random=self._random,
             wall=self._wall,
             stats=self.stats,
+            switches=self.switches,
+            audit=self.audit,
         )
         self._sessions = parts.sessions
         self._turns = parts.turns
@@ -124,6 +135,7 @@ class AgentPool(Asking):
         self._followers = parts.followers
         self._intake = parts.intake
         await self.store.join(self.name, self._parts.upkeep.nudged)
+        await self.switches.start()
         self._tracking = scope.track(loop)
         if self.config.watchdog_s:
             blame = Blame(self._turns.live, self._observers, loop)
@@ -148,6 +160,7 @@ class AgentPool(Asking):
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
+        await self.switches.stop()
         await self._parts.upkeep.stop()
         self._turns.close()
         grace_s = self.config.cancel_grace_s
@@ -210,6 +223,10 @@ class AgentPool(Asking):
             others = self._parts.replicas.serving
             await hand_over(self._turns, deadline_s=deadline_s, grace_s=grace_s, others=others)
         self._drained = True
+
+    def _cancel_all(self, agent: str) -> None:
+        for turn in [t for t in self._turns.live.values() if t.record.agent == agent]:
+            self._turns.stopping.stop(turn, Stop("cancelled"))
 
     def _tick(self) -> None:
         self._tick_timer = self._loop.call_later(self.config.tick_s / _STORE_TICKS, self._tick)

@@ -43,7 +43,12 @@ class Runner:
             token = scope.current.set(turn)
             try:
                 context = TurnContext(
-                    turn, self._turns, self._spec, self._config, agent.state_format
+                    turn,
+                    self._turns,
+                    self._spec,
+                    self._config,
+                    agent.state_format,
+                    self._observers,
                 )
                 if not turn.start_stored:
                     await self._turns.note_start(turn)

@@ -141,6 +141,7 @@ class Watch(Records, ABC):
         arguments: dict[str, Any] | None = None,
         repeat: bool = False,
         principal: Principal = ANYONE,
+        request_id: str = "",
     ) -> Turn:
         """Approve or deny a pending tool call, once.
 
@@ -151,7 +152,13 @@ class Watch(Records, ABC):
         turn = await self.turn(turn_id, principal=principal)
         try:
             await self._decisions.decide(
-                turn, call_id, decision, by=principal, reason=reason, arguments=arguments
+                turn,
+                call_id,
+                decision,
+                by=principal,
+                request_id=request_id,
+                reason=reason,
+                arguments=arguments,
             )
         except Conflict:
             if not (repeat and await self._decided(turn, call_id, decision, principal)):

@@ -15,6 +15,8 @@ from pool.decisions import Decisions
 from pool.dispatcher import Dispatcher
 from pool.doubts import Doubts
 from pool.follow import Followers
+from pool.guard.audit import Audit
+from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.intake import Intake
 from pool.letters import Letters
@@ -59,6 +61,8 @@ def wire(
     random: Random,
     wall: Callable[[], float],
     stats: Callable[[], PoolStats],
+    switches: Switches,
+    audit: Audit | None,
 ) -> Parts:
     """All parts of the pool `name`, on the running loop; `dispatchers` is filled."""
     sessions = Sessions()
@@ -84,7 +88,7 @@ def wire(
     spawn = turns.errands.spawn
     order = InOrder(spawn)
     letters = Letters(store, turns)
-    decisions = Decisions(store, turns, letters, order)
+    decisions = Decisions(store, turns, letters, order, observers)
     turns.approvals.lapsed = decisions.lapsed
     followers = Followers(name, store, session=sessions.get, spawn=spawn)
     sessions.unattended = followers.check_soon
@@ -118,6 +122,8 @@ def wire(
         takeover=takeover,
         doubts=doubts,
         webhooks=webhooks,
+        switches=switches,
+        audit=audit,
     )
     upkeep = Upkeep(
         store,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from math import isfinite
 from typing import Final
 
@@ -35,6 +36,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     """
 
     host: str = "127.0.0.1"
+    # listen beyond this machine although nobody is asked who they are
+    insecure: bool = False
     port: int = 8080
     # how many connections may wait to be accepted
     backlog: int = 1_024
@@ -48,8 +51,10 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     max_headers: int = 100
     header_timeout_s: float = 10.0
     keepalive_s: float = 75.0
-    # whose pages may open a WebSocket, beside our own: "https://chat.example"
-    allowed_origins: tuple[str, ...] = ()
+    # whose pages may call (CORS) and open a WebSocket, beside our own: "https://chat.example"
+    cors_origins: tuple[str, ...] = ()
+    # whose X-Forwarded-For and X-Forwarded-Proto are believed: "10.0.0.0/8"
+    trusted_proxies: tuple[str, ...] = ()
 
     # readers of events
     sse_heartbeat_s: float = 15.0
@@ -79,10 +84,17 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(name, getattr(self, name), "write a number of at least 1")
-        for origin in self.allowed_origins:
+        for origin in self.cors_origins:
             if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
-                raise ConfigError(
-                    "allowed_origins",
-                    origin,
-                    "write scheme, host and port only: https://chat.example",
-                )
+                remedy = "write scheme, host and port only: https://chat.example"
+                raise ConfigError("cors_origins", origin, remedy)
+        for network in self.trusted_proxies:
+            _check_network(network)
+
+
+def _check_network(network: str) -> None:
+    try:
+        ip_network(network)
+    except ValueError:
+        remedy = "write networks as 10.1.0.0/16 or ::1/128, the part after the prefix zero"
+        raise ConfigError("trusted_proxies", network, remedy) from None

@@ -124,13 +124,6 @@ class UnsupportedMediaType(PoolError):
     code = "unsupported_media_type"
 
 
-class RateLimited(PoolError):
-    """The caller asks more often than it may."""
-
-    code = "rate_limited"
-    retryable = True
-
-
 def problem(
     code: str,
     detail: str,

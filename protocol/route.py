@@ -35,7 +35,7 @@ class Route(Struct, frozen=True, kw_only=True):
     `{name}` in `path` is an id. `body` and `query` are the types that a request is decoded into;
     with `body_required` False an absent body counts as `{}`. `headers` are those that change the
     answer, `problems` the codes beyond those that any request may get. `public`: callers need not
-    say who they are.
+    say who they are, if the server's configuration says so. `role`: what they must be.
     """
 
     method: str
@@ -59,7 +59,7 @@ class Route(Struct, frozen=True, kw_only=True):
 
 
 def extra_route(method: str, path: str, handler: PlainHandler) -> Route:
-    """A public route whose handler answers by itself."""
+    """A route for operators whose handler answers by itself."""
 
     async def serve(server: Server, request: Request) -> Answer:
         return await handler(request)
@@ -72,5 +72,5 @@ def extra_route(method: str, path: str, handler: PlainHandler) -> Route:
         summary="A route of its own handler.",
         tag="extra",
         answers={200: Said("What the handler says.", Any, "*/*")},
-        public=True,
+        role="operator",
     )

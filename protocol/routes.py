@@ -184,6 +184,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Live state of the pool and every agent.",
         tag="pool",
         answers={200: Said("The pool.", PoolStats)},
+        problems=("forbidden",),
+        role="operator",
     ),
     Route(
         method="PATCH",

@@ -15,18 +15,21 @@ from aiohttp import web
 
 from pool.errors import Forbidden, Internal, InvalidRequest, Overloaded, PoolError
 from pool.pool import AgentPool
-from pool.turn import Principal
 from protocol import decode, openapi, problems
-from protocol.authenticate import authenticate
+from protocol.authenticate.authenticator import Authenticator
+from protocol.authenticate.config import AuthConfig
 from protocol.config import ServerConfig
 from protocol.http import reply
 from protocol.http.listener import Listener
 from protocol.http.reply import Answer, Headers, Reply
 from protocol.http.request import Request, check_head, read_body
 from protocol.http.streams import Bell, StreamCut
-from protocol.problems import MethodNotAllowed
+from protocol.origins import Origins, check_reach
+from protocol.problems import MethodNotAllowed, Unauthenticated
+from protocol.proxies import Proxies
+from protocol.refusals import TurnedAway, note_stranger
 from protocol.route import PlainHandler, extra_route
-from protocol.router import Router
+from protocol.router import Entry, Router
 from protocol.routes import ROUTES
 from protocol.ws.config import WsConfig
 from protocol.ws.connections import Connections
@@ -38,13 +41,18 @@ _log = structlog.get_logger("protocol.server")
 
 # How soon clients that are sent away may try another server.
 _RECONNECT_AFTER_S = 1.0
+# RFC 6750, 3: what a 401 asks for.
+_CHALLENGE = ("WWW-Authenticate", 'Bearer realm="actorpool"')
+# Asks by itself who is there: a ticket comes after the handshake.
+_SOCKETS = "/v1/ws"
 
 
 class Server:
     """Serves a pool over HTTP. The pool is the caller's: open it before, close it after.
 
-    `extra_routes`, (method, path) to an async handler of the request, are served and described like
-    the server's own; they are public. `random` is the source of jitter.
+    `auth` says who may call. `extra_routes`, (method, path) to an async handler of the request, are
+    served and described like the server's own; they are for operators, unless `auth` makes their
+    path public. `random` is the source of jitter. `ConfigError` for an `auth` that cannot be.
     """
 
     def __init__(
@@ -53,6 +61,7 @@ class Server:
         *,
         config: ServerConfig = ServerConfig(),  # noqa: B008 - frozen
         ws: WsConfig = WsConfig(),  # noqa: B008
+        auth: AuthConfig = AuthConfig(),  # noqa: B008
         extra_routes: Mapping[tuple[str, str], PlainHandler] | None = None,
         random: Random | None = None,
     ) -> None:
@@ -66,9 +75,14 @@ class Server:
         self.random = random.random
         self.connections = Connections(ws, random=random)
         self.tickets = Tickets(monotonic)
+        self.authenticator = Authenticator(auth, pool.store)
+        self.proxies = Proxies(config.trusted_proxies)
+        self.origins = Origins(config, open_=auth.open, proxies=self.proxies)
         self.draining = False
         # of every stream that is being written
         self.bells: set[Bell] = set()
+        self._public = {*auth.public, _SOCKETS}
+        self._turned_away_callers = TurnedAway(monotonic)
         self._router = Router(self.routes)
         self._prefix = secrets.token_hex(6)
         self._count = count(1)
@@ -79,7 +93,10 @@ class Server:
         return f"<Server {self.url if self._site else 'closed'} [{len(self.bells)} streams]>"
 
     async def start(self) -> None:
-        """Listen. `OSError` if the address cannot be had."""
+        """Listen. `OSError` if the address cannot be had; `ConfigError` if others could reach it
+        and nobody is asked who they are.
+        """
+        check_reach(self.config, open_=self.authenticator.config.open)
         listener = Listener(
             self.config,
             on_request=self._handle,
@@ -87,6 +104,7 @@ class Server:
             on_full=self._turned_away,
             request_id=self.new_request_id,
         )
+        await self.authenticator.start()
         runner = web.ServerRunner(listener, shutdown_timeout=self.config.close_timeout_s)
         await runner.setup()
         site = web.TCPSite(runner, self.config.host, self.config.port, backlog=self.config.backlog)
@@ -94,6 +112,7 @@ class Server:
             await site.start()
         except BaseException:
             await runner.cleanup()
+            await self.authenticator.stop()
             raise
         self._runner, self._site = runner, site
 
@@ -133,10 +152,7 @@ class Server:
             bell.stop()
         await self.connections.close()
         await runner.cleanup()
-
-    def authenticate(self, request: web.BaseRequest) -> Principal:
-        """Who is calling; `Unauthenticated` if that is not known."""
-        return authenticate(request)
+        await self.authenticator.stop()
 
     def new_request_id(self) -> str:
         """An id for a request that brought none."""
@@ -144,6 +160,7 @@ class Server:
 
     async def _handle(self, request: Request) -> web.StreamResponse:
         """Answer a request, whatever it is. aiohttp asks less of an answer than its type says."""
+        request.more_headers = self.origins.headers(request)
         try:
             answer = await self._dispatch(request)
         except PoolError as error:
@@ -156,12 +173,27 @@ class Server:
 
     async def _dispatch(self, request: Request) -> Answer:
         check_head(request)
+        self.origins.check(request)
+        preflight = self.origins.preflight(request)
+        if preflight is not None:
+            return Reply(204, headers=preflight)
         entry, request.params = self._router.find(request.method, request.rel_url.raw_path)
         route = entry.route
-        if not route.public:
-            principal = request.principal = self.authenticate(request)
-            if route.role not in principal.roles:
-                raise Forbidden(f"this takes the role {route.role}")
+        if route.path in self._public:
+            return await self._answer(request, entry)
+        caller = request.caller = await self.authenticator.caller(request)
+        principal = request.principal = caller.principal
+        if route.role not in principal.roles:
+            raise Forbidden(f"this takes the role {route.role}")
+        live = self.authenticator.live
+        live.add(caller, request)
+        try:
+            return await self._answer(request, entry)
+        finally:
+            live.remove(caller, request)
+
+    async def _answer(self, request: Request, entry: Entry) -> Answer:
+        route = entry.route
         if route.query is not None:
             request.options = decode.query(route.query, request.query)
         elif request.query_string:
@@ -177,6 +209,12 @@ class Server:
         headers: Headers = ()
         if isinstance(error, MethodNotAllowed):
             headers = (("Allow", ", ".join(error.allow)),)
+        elif isinstance(error, Unauthenticated | Forbidden):
+            client = self.proxies.client(request)
+            self._turned_away_callers.tell(error, client=client, request_id=request.request_id)
+            if isinstance(error, Unauthenticated):
+                headers = (_CHALLENGE,)
+                note_stranger(self.pool.audit, error, client, request.request_id)
         said = problems.problem_of(error, request_id=request.request_id)
         # what is left of a body that nobody read must not be taken for the next request
         unread = not request.content.is_eof()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from ipaddress import ip_address
 from math import isfinite
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args, get_origin
 
@@ -17,9 +16,12 @@ from msgspec import Meta, Struct, field
 
 from pool.config import PoolConfig
 from pool.errors import ConfigError
+from pool.guard.audit_config import AuditConfig
 from pool.store.memory_limits import MemoryLimits
 from pool.store.urls import check_url, without_password
+from protocol.authenticate.config import AuthConfig
 from protocol.config import ServerConfig
+from protocol.origins import check_reach
 from protocol.webhook.config import WebhookConfig
 from protocol.ws.config import WsConfig
 
@@ -31,23 +33,14 @@ class ServerSettings(ServerConfig, frozen=True, kw_only=True):
     """How the server behaves, where it listens, and how the process ends.
 
     `drain_s`: how many seconds running turns may go on after the first signal.
-    `insecure`: listen beyond this machine although nobody is asked who they are.
     """
 
-    insecure: bool = False
     drain_s: float = 30.0
 
     def __post_init__(self) -> None:
         ServerConfig.__post_init__(self)
         if not (isfinite(self.drain_s) and self.drain_s >= 0):
             raise ConfigError("drain_s", self.drain_s, "write a number of seconds, 0 for none")
-        if not self.insecure and not is_loopback(self.host):
-            raise ConfigError(
-                "host",
-                self.host,
-                "beyond this machine anybody could run agents at your cost, for nobody is asked "
-                "who they are: use 127.0.0.1 behind a proxy that asks, or add --insecure",
-            )
 
 
 class AgentSettings(Struct, frozen=True, kw_only=True):
@@ -107,6 +100,19 @@ class StoreSettings(MemoryLimits, frozen=True, kw_only=True):
         return MemoryLimits(**{name: getattr(self, name) for name in names})
 
 
+class AuditSettings(AuditConfig, frozen=True, kw_only=True):
+    """Where the audit log is kept (`off`: nowhere, `store`: with the sessions, else the path of a
+    file), and how.
+
+    `fsync`: whether each batch is on the disk before the next is begun, in a file. `key_file`: with
+    the key that seals it, of 32 bytes or more.
+    """
+
+    to: Annotated[str, Meta(min_length=1)] = "off"
+    fsync: Literal["always", "never"] = "always"
+    key_file: str | None = None
+
+
 class LogSettings(Struct, frozen=True, kw_only=True):
     """How the log is written (`auto`: readable on a terminal, JSON elsewhere), and from what on."""
 
@@ -119,20 +125,24 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     server: ServerSettings = field(default_factory=ServerSettings)
     ws: WsConfig = field(default_factory=WsConfig)
+    auth: AuthConfig = field(default_factory=AuthConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     agents: Mapping[str, AgentSettings] = {}
     store: StoreSettings = field(default_factory=StoreSettings)
     webhooks: WebhookConfig = field(default_factory=WebhookConfig)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 
 SECTIONS: Final[Mapping[str, type[Struct]]] = {
     "server": ServerSettings,
     "ws": WsConfig,
+    "auth": AuthConfig,
     "pool": PoolConfig,
     "agents": AgentSettings,
     "store": StoreSettings,
     "webhooks": WebhookConfig,
+    "audit": AuditSettings,
     "log": LogSettings,
 }
 
@@ -159,6 +169,8 @@ class Option(NamedTuple):
         """The value as a message may quote it: without secrets and passwords."""
         if self.path[0] == "webhooks" and self.path[-1] not in ("allow_private", "allow_http"):
             return HIDDEN
+        if self.path[0] == "auth" and self.path[-1] not in ("mode", "public", "jwt_algorithms"):
+            return HIDDEN
         return without_password(self.value) if isinstance(self.value, str) else self.value
 
 
@@ -167,9 +179,10 @@ def assemble(options: Iterable[Option]) -> Settings:
     chosen = {option.path: option for option in options}
     agents = [path[1] for path in chosen if path[0] == "agents" and path[1] != EVERY]
     every = _under(chosen, "agents", EVERY)
-    return Settings(
+    settings = Settings(
         server=_section(ServerSettings, _under(chosen, "server")),
         ws=_section(WsConfig, _under(chosen, "ws")),
+        auth=_section(AuthConfig, _under(chosen, "auth")),
         pool=_section(PoolConfig, _under(chosen, "pool")),
         agents={
             name: _section(AgentSettings, {**_under(chosen, "agents", name), **every})
@@ -177,8 +190,13 @@ def assemble(options: Iterable[Option]) -> Settings:
         },
         store=_section(StoreSettings, _under(chosen, "store")),
         webhooks=_section(WebhookConfig, _under(chosen, "webhooks")),
+        audit=_section(AuditSettings, _under(chosen, "audit")),
         log=_section(LogSettings, _under(chosen, "log")),
     )
+    host = chosen.get(("server", "host"))
+    named = "server.host" if host is None else host.name
+    check_reach(settings.server, open_=settings.auth.open, option=named)
+    return settings
 
 
 def options_of(section: str) -> list[str]:
@@ -264,11 +282,3 @@ _PLAIN: Final = (
     (" >= ", " of at least "),
     (" <= ", " of at most "),
 )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on `host`."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -16,10 +16,12 @@ ROOT = Path(__file__).parent.parent
 
 
 # What an extra brings may be imported in these places, which are only loaded when they are used.
-EXTRAS = {
-    "redis": "pool/store/redis_",
+EXTRAS: dict[str, str | tuple[str, ...]] = {
+    "redis": ("pool/store/redis_", "pool/guard/rates_redis"),
+    "limits": "pool/guard/rates_redis",
     "hiredis": "pool/store/redis_",
     "standardwebhooks": "protocol/webhook/",
+    "jwt": "pool/guard/token",
 }
 
 

@@ -15,6 +15,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from msgspec import Struct
 
 from pool.events import Cursor, Event
+from pool.store.cabinet import Cabinet
+from pool.store.counters import Counters
 from pool.store.lease import Lease as Lease
 from pool.store.lease import SessionKey as SessionKey
 from pool.store.outbox import Outbox
@@ -79,7 +81,7 @@ class Page(NamedTuple, Generic[T]):
     next: str | None
 
 
-class Store(Sharing, Outbox, Transfer, Protocol):
+class Store(Sharing, Outbox, Transfer, Cabinet, Counters, Protocol):
     """What every store can do. Errors: `StoreUnavailable`, `LeaseLost`, and those named."""
 
     # Whether what was accepted survives the process. If not, a drain ends what it cannot finish.
@@ -88,7 +90,7 @@ class Store(Sharing, Outbox, Transfer, Protocol):
     suspends: bool
 
     async def open(self) -> None:
-        """Make the store ready for use."""
+        """Make the store ready for use; if it is, nothing happens."""
 
     async def close(self) -> None:
         """Write what is still to be written and let go of everything."""

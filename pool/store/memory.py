@@ -20,6 +20,8 @@ from pool.store.base import (
     SessionKey,
     StateChange,
 )
+from pool.store.memory_cabinet import Drawers, MemoryCabinet
+from pool.store.memory_counters import Counts, MemoryCounters
 from pool.store.memory_limits import MemoryLimits
 from pool.store.memory_making import MemoryMaking
 from pool.store.memory_members import Members
@@ -38,7 +40,15 @@ TICK_BUDGET: Final = 500
 _new = tuple.__new__
 
 
-class MemoryStore(MemoryReads, MemoryMaking, MemorySharing, MemoryOutbox, MemoryTransfer):
+class MemoryStore(
+    MemoryReads,
+    MemoryMaking,
+    MemorySharing,
+    MemoryOutbox,
+    MemoryTransfer,
+    MemoryCabinet,
+    MemoryCounters,
+):
     """A `Store` in memory. No call suspends.
 
     `clock` gives seconds since the epoch. `lease_ttl_s`: how long a lease outlives the last sign of
@@ -62,6 +72,8 @@ class MemoryStore(MemoryReads, MemoryMaking, MemorySharing, MemoryOutbox, Memory
         super().__init__(Sessions(self.limits), self.members, clock)
         self._mortal = self.members.mortal
         self._sweep = Sweep(self._sessions)
+        self._drawers = Drawers(self.limits.max_bytes // 4)
+        self._counts = Counts()
         self._live = self._sessions.live
         self._max_bytes = self.limits.max_bytes
         self._session_ttl_s = self.limits.session_ttl_s

@@ -13,7 +13,9 @@ from typing import Final
 
 from pool.errors import ConfigError
 from pool.store.limits import Retention
+from pool.store.redis_cabinet import RedisCabinet
 from pool.store.redis_check import check_server
+from pool.store.redis_counters import RedisCounters
 from pool.store.redis_heart import BEATS_PER_LEASE, Heart
 from pool.store.redis_keys import KeySpace
 from pool.store.redis_ledger import Ledger
@@ -32,7 +34,7 @@ TIMEOUT_S: Final = 0.5
 _PING: Final = pack(("PING",))
 
 
-class RedisStore(RedisSharing, RedisOutbox, RedisTransfer):
+class RedisStore(RedisSharing, RedisOutbox, RedisTransfer, RedisCabinet, RedisCounters):
     """A `Store` in Redis 6.2 or newer: one server, a master under sentinels, or a cluster.
 
     `url`: see pool/store/redis_url.py. `lease_s`: how long a lease outlives its owner. `prefix`:

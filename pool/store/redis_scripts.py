@@ -39,6 +39,7 @@ _OF_SESSIONS: Final = (
 )
 _OTHERS: Final = (
     *("beat", "member", "members", "orphans", "due", "take", "put_off", "settle", "unlist"),
+    *("put", "documents", "remove", "count"),
     "probe",
 )
 # How many batches of events a session's log keeps, and dead letters a partition.

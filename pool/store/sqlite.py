@@ -26,6 +26,8 @@ from pool.store.codec import encode_turn
 from pool.store.lease import Lease, SessionKey
 from pool.store.limits import Retention
 from pool.store.sqlite_batch import Batch, name_of
+from pool.store.sqlite_cabinet import SqliteCabinet
+from pool.store.sqlite_counters import SqliteCounters
 from pool.store.sqlite_file import SqliteFile, Synchronous
 from pool.store.sqlite_log import pack
 from pool.store.sqlite_others import SqliteOutbox, SqliteSharing, SqliteTransfer
@@ -42,7 +44,9 @@ _log = structlog.get_logger("pool.store.sqlite")
 SWEEP_EVERY_S = 1.0
 
 
-class SqliteStore(SqliteReads, SqliteSharing, SqliteOutbox, SqliteTransfer):
+class SqliteStore(
+    SqliteReads, SqliteSharing, SqliteOutbox, SqliteTransfer, SqliteCabinet, SqliteCounters
+):
     """A `Store` in an SQLite file (`:memory:`: in memory, for tests).
 
     `clock` gives seconds since the epoch. `lease_s`: how long the lease of an owner that has not
@@ -85,6 +89,8 @@ class SqliteStore(SqliteReads, SqliteSharing, SqliteOutbox, SqliteTransfer):
         `ConfigError` says what is wrong with it: another server uses it, it is damaged, or of a
         newer version. `StoreUnavailable`: the disk is full, or another program keeps it locked.
         """
+        if self._writer is not None:
+            return
         loop = asyncio.get_running_loop()
         self._owners.generation = await loop.run_in_executor(None, self._file.open)
         self._reader = self._writer = self._worker("sqlite writer", self._file.writer)

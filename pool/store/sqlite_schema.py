@@ -66,13 +66,23 @@ CREATE INDEX deliveries_due ON deliveries(due);
 CREATE TABLE gone(num INTEGER PRIMARY KEY);
 """
 
+_V2: Final = """
+-- Documents that belong to no session. How often those of a kind were changed is in `meta`.
+CREATE TABLE documents(
+    kind TEXT NOT NULL, id TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (kind, id));
+
+CREATE TABLE counters(
+    name TEXT PRIMARY KEY, value INTEGER NOT NULL, expires_at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX counters_expiry ON counters(expires_at);
+"""
+
 # Sessions with unfinished turns that somebody holds, and those that perhaps nobody does. SQLite
 # takes the index only if it is told that they are among the busy ones.
 HELD_SESSIONS: Final = "SELECT record FROM sessions WHERE busy = 1 AND busy > 0"
 FREE_SESSIONS: Final = "SELECT record FROM sessions WHERE busy = 2 AND busy > 0"
 
 # The step at place n leads from version n to version n + 1; an empty file is of version 0.
-MIGRATIONS: Final[Sequence[str]] = (_V1,)
+MIGRATIONS: Final[Sequence[str]] = (_V1, _V2)
 
 
 def migrate(db: sqlite3.Connection, path: str, migrations: Sequence[str] = MIGRATIONS) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from pool.store.codec import decode_turn, encode_said
 from pool.store.sqlite_batch import Batch, name_of
+from pool.store.sqlite_counters import forget_expired
 from pool.store.sqlite_record import SessionRecord, decode_record
 from pool.store.sqlite_schema import COUNT_MAX
 from pool.turn import messages
@@ -21,6 +22,8 @@ from pool.turn import messages
 STEP_ROWS: Final = 400
 # What a session costs in such rows, besides its own.
 _SESSION_ROWS: Final = 4
+# How many counters one step forgets.
+_COUNTERS: Final = 100
 # How many turns, and how many words, of one session go in one look.
 _TOGETHER: Final = 100
 _PAGES: Final = 64
@@ -37,12 +40,13 @@ _BY_TURN: Final = ("dead_letters", "deliveries")
 def step(batch: Batch) -> bool:
     """One step; whether there is more to do now."""
     batch.settle()
-    left = STEP_ROWS
+    left = STEP_ROWS - _COUNTERS
+    more = forget_expired(batch, _COUNTERS)
     for (data,) in _due(batch, left // _SESSION_ROWS):
         left -= _SESSION_ROWS + _look_at(batch, decode_record(data))
         if left <= 0:
             return True
-    return _clear_away(batch.db, left) or _shrink(batch.db)
+    return _clear_away(batch.db, left) or _shrink(batch.db) or more
 
 
 def _due(batch: Batch, limit: int) -> list[tuple[bytes]]:

@@ -24,10 +24,10 @@ _RETRY_FOR_S: Final = 3.0
 _EXIT_ABANDONED: Final = 130
 
 
-def chat(url: str, session: str | None, agent: str | None) -> int:
-    """Talk until the user leaves; the exit code."""
+def chat(url: str, session: str | None, agent: str | None, key: str | None = None) -> int:
+    """Talk until the user leaves; the exit code. `key`: what says who the user is."""
     screen = Screen(sys.stdout)
-    client = Client(url, retry_for_s=_RETRY_FOR_S)
+    client = Client(url, api_key=key, retry_for_s=_RETRY_FOR_S)
     talk = Talk(client, screen, session=session or f"c{token_urlsafe(16)}", agent=agent)
     with asyncio.Runner() as runner:
         try:

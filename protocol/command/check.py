@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pool import AgentPool
+from protocol.authenticate.config import said
+from protocol.authenticate.tokens import token_door
 from protocol.command import places
+from protocol.command.audited import seal_of
 from protocol.command.load import load
+from protocol.command.screen import visible
 from protocol.settings import Settings
 from protocol.webhook.poster import Poster
 
@@ -21,9 +25,14 @@ def check(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
         yield f"agent   {name}{default}: {answers}, {spec.min} to {spec.max} actors"
     server = settings.server
     yield f"server  {server.host}:{server.port}, drains for {server.drain_s:g} s"
+    if settings.auth.with_tokens:
+        token_door(settings.auth.rules)
+    yield f"auth    {settings.auth.mode}: {said(settings.auth)}"
     places.store(settings.store, environ)
     yield f"store   {places.said(settings.store, environ)}"
     if settings.webhooks.secret:
         Poster(settings.webhooks)
+    seal_of(settings.audit.key_file, option="audit.key_file")
     yield f"hooks   {'signed' if settings.webhooks.secret else 'refused: there is no secret'}"
+    yield f"audit   {visible(settings.audit.to)}"
     yield f"log     {settings.log.format}, from {settings.log.level} on"

@@ -10,6 +10,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from protocol.command.audit import audit
+from protocol.command.cli_guard import agents, keys
 from protocol.command.cli_store import dead_letters, migrate, sessions, turns
 from protocol.command.mistakes import mistakes
 
@@ -23,6 +25,7 @@ _OPTIONS: Final[tuple[tuple[str, tuple[str, ...], str, str], ...]] = (
     ("--instructions", ("agents", "chat", "instructions"), "TEXT", "What to tell the model."),
     ("--min", ("agents", "*", "min"), "NUMBER", "Actors that each agent has at least [1]."),
     ("--max", ("agents", "*", "max"), "NUMBER", "Actors that each agent has at most [16]."),
+    ("--auth", ("auth", "mode"), "open|keys|jwt|both", "How callers say who they are [open]."),
     ("--store", ("store", "url"), "URL", "Where sessions live [a file of this user]."),
     ("--log-format", ("log", "format"), "auto|json|console", "How to log [auto]."),
     ("--log-level", ("log", "level"), "debug|info|warning|error", "From what on to log [info]."),
@@ -35,7 +38,7 @@ def actorpool() -> None:
     """Put agents behind HTTP, SSE and WebSocket, and talk to them."""
 
 
-for _command in (sessions, turns, dead_letters, migrate):
+for _command in (sessions, turns, dead_letters, migrate, keys, agents, audit):
     actorpool.add_command(_command)
 
 
@@ -85,7 +88,8 @@ def check(targets: tuple[str, ...], **flags: Any) -> None:
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The server.")
 @click.option("--session", metavar="ID", help="Go on with this session [a new one].")
 @click.option("--agent", metavar="NAME", help="Who is to answer [the server's default].")
-def chat(url: str, session: str | None, agent: str | None) -> None:
+@click.option("--key", metavar="KEY", envvar="ACTORPOOL_KEY", help="Who you are [$ACTORPOOL_KEY].")
+def chat(url: str, session: str | None, agent: str | None, key: str | None) -> None:
     """Talk to a server from the terminal.
 
     Ctrl-C cancels the answer that is being given; at the prompt it leaves, as does Ctrl-D.
@@ -93,7 +97,7 @@ def chat(url: str, session: str | None, agent: str | None) -> None:
     from protocol.command.chat import chat as run
 
     with mistakes():
-        code = run(url, session, agent)
+        code = run(url, session, agent, key)
     sys.exit(code)
 
 

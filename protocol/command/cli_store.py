@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from protocol.command.mistakes import mistakes
+from protocol.command.mistakes import mistakes, warnings
 
 if TYPE_CHECKING:
     from pool.store.base import Store
@@ -37,7 +36,7 @@ def _on_store(act: Act) -> Callable[..., None]:
             async with existing(settings, os.environ) as store:
                 return await act(store, **options)
 
-        with mistakes(), _log():
+        with mistakes(), warnings():
             settings = store_settings(
                 url, os.environ, named_by="--store", file=config, directory=Path.cwd()
             )
@@ -207,22 +206,10 @@ def migrate(source: str, target: str, config: str | None) -> None:
     from protocol.command.migrate import migrate as run
     from protocol.command.sources import store_settings
 
-    with mistakes(), _log():
+    with mistakes(), warnings():
         places = [
             store_settings(url, os.environ, named_by=option, file=config, directory=Path.cwd())
             for option, url in (("--from", source), ("--to", target))
         ]
         code = asyncio.run(run(places[0], places[1], os.environ))
     sys.exit(code)
-
-
-@contextmanager
-def _log() -> Iterator[None]:
-    """What a store warns of goes to standard error: the output is the command's own."""
-    from pool.telemetry.logs import configure
-
-    _, lines = configure(level="warning")
-    try:
-        yield
-    finally:
-        lines.flush()

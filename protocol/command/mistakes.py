@@ -19,3 +19,15 @@ def mistakes() -> Iterator[None]:
     except (ConfigError, PoolError) as mistake:
         click.echo(f"actorpool: {mistake}", err=True)
         sys.exit(1)
+
+
+@contextmanager
+def warnings() -> Iterator[None]:
+    """Send what a store or the audit log warns of to standard error, away from the output."""
+    from pool.telemetry.logs import configure
+
+    _, lines = configure(level="warning")
+    try:
+        yield
+    finally:
+        lines.flush()

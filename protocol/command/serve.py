@@ -8,6 +8,7 @@ import gc
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Final
+from uuid import uuid4
 
 import click
 import structlog
@@ -16,21 +17,27 @@ import uvloop
 from pool import AgentPool
 from pool.config import AgentSpec
 from pool.errors import ConfigError
+from pool.guard.audit import Audit
+from pool.store.base import Store
 from pool.telemetry.logs import Logs, configure
 from pool.telemetry.metrics import Metrics
 from pool.telemetry.processors import loop_exception_handler
 from pool.webhooks import Webhooks
+from protocol.authenticate.config import said
 from protocol.command import places
+from protocol.command.audited import audit_of
 from protocol.command.ending import EndSignals, end_within
 from protocol.command.garbage import OldCollections, settle
 from protocol.command.load import load
 from protocol.command.scrape import scrape_route
 from protocol.server import Server
-from protocol.settings import Settings
+from protocol.settings import AuditSettings, Settings
 from protocol.webhook.config import WebhookConfig
 
 # How long the process may take to end by itself when everything of ours is closed.
 EXIT_GRACE_S: Final = 1.0
+# How long the audit log may take to be written to its end, and then to be let go of.
+_AUDIT_GRACE_S: Final = 2.0
 
 _log = structlog.get_logger("protocol.command")
 
@@ -59,18 +66,22 @@ async def _run(
         store = places.store(settings.store, environ)
         # after the pool, which uses it to its end
         stack.push_async_callback(store.close)
+        name = f"pool-{uuid4().hex[:12]}"
         pool = AgentPool(
             specs,
             config=settings.pool,
             store=store,
             observers=(metrics, logs),
+            name=name,
             webhooks=await _webhooks(settings.webhooks, stack),
+            audit=await _audit(settings.audit, store, name, stack),
         )
         metrics.watch(pool.stats)
         server = Server(
             pool,
             config=settings.server,
             ws=settings.ws,
+            auth=settings.auth,
             extra_routes={("GET", "/metrics"): scrape_route(metrics)},
         )
         await stack.enter_async_context(pool)
@@ -80,9 +91,15 @@ async def _run(
         metrics.start()
         settle()
         click.echo(_greeting(server, places.said(settings.store, environ)))
-        name = await signals.wait()
+        if settings.auth.open:
+            _log.warning(
+                "nobody is asked who they are: whoever can reach this is admin of tenant default",
+                host=settings.server.host,
+                remedy='[auth] mode = "keys"',
+            )
+        signal = await signals.wait()
         _log.info(
-            "draining", signal=name, turns=pool.stats().turns, at_most_s=settings.server.drain_s
+            "draining", signal=signal, turns=pool.stats().turns, at_most_s=settings.server.drain_s
         )
         await server.drain(settings.server.drain_s)
         metrics.stop()
@@ -101,6 +118,18 @@ async def _webhooks(config: WebhookConfig, stack: AsyncExitStack) -> Webhooks | 
     return await stack.enter_async_context(Poster(config))
 
 
+async def _audit(
+    settings: AuditSettings, store: Store, chain: str, stack: AsyncExitStack
+) -> Audit | None:
+    audit = audit_of(settings, store, chain=chain)
+    if audit is not None:
+        # the pool opens it once more, which does nothing
+        await store.open()
+        await audit.open()
+        stack.push_async_callback(audit.close, grace_s=_AUDIT_GRACE_S)
+    return audit
+
+
 async def _start(server: Server, settings: Settings) -> None:
     try:
         await server.start()
@@ -117,10 +146,12 @@ async def _start(server: Server, settings: Settings) -> None:
 
 def _greeting(server: Server, sessions: str) -> str:
     agents = ", ".join(server.pool.specs)
+    auth = server.authenticator.config
+    key = "" if auth.open else '-H "Authorization: Bearer $ACTORPOOL_KEY" '
     return (
         f"actorpool serves {agents} at {server.url} - try: "
-        f'curl --json \'{{"message": "hello"}}\' {server.url}/agent/invoke\n'
-        f"sessions live in {sessions}"
+        f'curl {key}--json \'{{"message": "hello"}}\' {server.url}/agent/invoke\n'
+        f"sessions live in {sessions}\n{said(auth)}"
     )
 
 
@@ -132,5 +163,6 @@ def _longest_end_s(settings: Settings) -> float:
         + 3 * settings.pool.cancel_grace_s
         + settings.server.close_timeout_s
         + settings.ws.close_grace_s
+        + 2 * _AUDIT_GRACE_S
         + 5.0
     )

@@ -25,6 +25,8 @@ from protocol.settings import (
 PREFIX: Final = "ACTORPOOL_"
 # Names the file; it is no option of a section.
 CONFIG_VARIABLE: Final = "ACTORPOOL_CONFIG"
+# What `chat` shows to a server; it is no option of a server.
+KEY_VARIABLE: Final = "ACTORPOOL_KEY"
 DEFAULT_FILE: Final = "actorpool.toml"
 # The agent that is served when none is named.
 DEMO: Final = (
@@ -68,8 +70,20 @@ def store_settings(
     """The settings of the store alone, as a server with the same sources has them; `url` goes over
     all others, and was named by that option.
     """
+    return server_settings(url, environ, named_by=named_by, file=file, directory=directory).store
+
+
+def server_settings(
+    url: str | None,
+    environ: Mapping[str, str],
+    *,
+    named_by: str,
+    file: str | None,
+    directory: Path,
+) -> Settings:
+    """All settings of a server with the same sources, for a command next to it."""
     flags = [] if url is None else [Option(("store", "url"), url, named_by, from_text=True)]
-    return gather((), flags, environ, file=file, directory=directory).store
+    return gather((), flags, environ, file=file, directory=directory)
 
 
 def from_file(path: Path, *, named_by: str) -> list[Option]:
@@ -96,7 +110,7 @@ def from_environment(environ: Mapping[str, str], *, agents: Iterable[str]) -> li
     return [
         _variable(variable, value, spelled)
         for variable, value in environ.items()
-        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE
+        if variable.startswith(PREFIX) and variable not in (CONFIG_VARIABLE, KEY_VARIABLE)
     ]
 
 

@@ -65,4 +65,15 @@ async def resize(server: Server, request: Request) -> Answer:
         min=None if asked.min is UNSET else asked.min,
         max=None if asked.max is UNSET else asked.max,
     )
+    _note_resize(server, request, asked)
     return await stats(server, request)
+
+
+def _note_resize(server: Server, request: Request, asked: ResizeRequest) -> None:
+    audit = server.pool.audit
+    if audit is not None:
+        given = {"min": asked.min, "max": asked.max}.items()
+        what = ", ".join(f"{name} {number}" for name, number in given if number is not UNSET)
+        subject = f"agent:{request.params['agent']}"
+        who, request_id = request.principal, request.request_id
+        audit.record("admin.resize_agent", "done", who, subject, request_id, reason=what)

@@ -48,6 +48,14 @@ async def ready(server: Server, request: Request) -> Answer:
         name: CheckBody(ok=reason is None, detail=UNSET if reason is None else reason)
         for name, reason in found.items()
     }
+    disabled = server.pool.switches.off
+    # what an operator has disabled is no reason to take the others out of traffic
+    all_disabled = disabled.keys() >= server.pool.specs.keys()
+    checks |= {
+        f"agent:{name}": CheckBody(ok=not all_disabled, detail=switch.said)
+        for name, switch in disabled.items()
+        if name in server.pool.specs
+    }
     body = ReadyBody(all(check.ok for check in checks.values()), checks)
     return json(200 if body.ready else 503, msgspec.json.encode(body), _retry(server, body))
 

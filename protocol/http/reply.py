@@ -66,6 +66,8 @@ class Reply:
     async def prepare(self, request: Request) -> None:
         """Write all of it. Called by aiohttp."""
         self.keep_alive = keep_alive = bool(request.keep_alive) and not self._close
+        if request.more_headers:
+            self.headers = (*self.headers, *request.more_headers)
         data = self.raw(request.request_id, keep_alive=keep_alive, version=request.version)
         if request.method == "HEAD":
             data = data[: len(data) - len(self.body)]
@@ -122,7 +124,8 @@ class StreamReply:
             return b""
         self._head = False
         request = self._request
-        head = _head(200, self._headers, request.request_id, self.keep_alive, request.version)
+        headers = (*self._headers, *request.more_headers)
+        head = _head(200, headers, request.request_id, self.keep_alive, request.version)
         if self._chunked:
             head += "Transfer-Encoding: chunked\r\n"
         return (head + "\r\n").encode()

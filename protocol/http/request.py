@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
 from pool.errors import InvalidRequest, TooLarge
+from pool.guard.caller import Caller
 from pool.turn import Principal
 from protocol.config import ServerConfig
 from protocol.http.connection import Connection
@@ -27,14 +29,17 @@ class Request(web.BaseRequest):
     """One request.
 
     `params` are the ids from its path, `body` and `options` what its body and query were decoded
-    into (the types that its route names), `principal` who calls.
+    into (the types that its route names), `principal` who calls, `caller` the same with what was
+    shown for it. `more_headers` are for its answer, whichever that is.
     """
 
     request_id: str
     params: dict[str, str]
     principal: Principal
+    caller: Caller
     body: Any
     options: Any
+    more_headers: Sequence[tuple[str, str]] = ()
 
     @property
     def connection(self) -> Connection:
@@ -51,9 +56,14 @@ class Request(web.BaseRequest):
             )
         return key
 
+    def withdraw(self) -> None:
+        """What the caller showed counts no more: the connection ends, and with it the answer."""
+        self.connection.cut()
+
     async def _prepare_hook(self, resp: web.StreamResponse) -> None:
         # for answers that aiohttp writes: a WebSocket's handshake, an extra route's page
         resp.headers["X-Request-ID"] = self.request_id
+        resp.headers.extend(self.more_headers)
 
 
 def given_request_id(request: web.BaseRequest) -> str | None:

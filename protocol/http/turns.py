@@ -78,6 +78,7 @@ async def decide(server: Server, request: Request) -> Answer:
         arguments=asked.arguments,
         repeat=request.idempotency_key is not None,
         principal=request.principal,
+        request_id=request.request_id,
     )
     return json(200, encode.turn(turn))
 

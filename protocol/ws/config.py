@@ -28,6 +28,8 @@ class WsConfig(Struct, frozen=True, kw_only=True):
     # sessions one connection may carry
     max_sessions: int = 1_000
     max_connections: int = 20_000
+    # the same for one tenant
+    max_connections_per_tenant: int = 20_000
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -11,9 +11,11 @@ import asyncio
 import structlog
 
 from pool import AgentPool
-from pool.errors import PoolError
-from pool.turn import Principal
-from protocol.problems import problem_of
+from pool.errors import Forbidden, PoolError
+from pool.guard.caller import Caller
+from protocol.authenticate.authenticator import Authenticator
+from protocol.problems import Unauthenticated, problem_of
+from protocol.refusals import note_stranger
 from protocol.ws import commands, frames
 from protocol.ws.commands import BadCommand, BadFrame, Hello
 from protocol.ws.connections import Connections
@@ -25,18 +27,20 @@ _log = structlog.get_logger("protocol.ws")
 
 
 class Connection:
-    """A client. `principal` is None until it is known who it is."""
+    """A client, at the address `client`. `caller` is None until it is known who it is."""
 
     __slots__ = (
+        "_authenticator",
         "_busy",
+        "_client",
         "_connections",
         "_flush_s",
         "_handlers",
         "_pool",
         "_socket",
         "_tickets",
+        "caller",
         "id",
-        "principal",
     )
 
     def __init__(
@@ -45,13 +49,17 @@ class Connection:
         socket: Socket,
         *,
         pool: AgentPool,
-        principal: Principal | None,
+        caller: Caller | None,
+        client: str,
+        authenticator: Authenticator,
         connections: Connections,
         tickets: Tickets,
         flush_s: float,
     ) -> None:
         self.id = connection_id
-        self.principal = principal
+        self.caller = caller
+        self._client = client
+        self._authenticator = authenticator
         self._socket = socket
         self._pool = pool
         self._connections = connections
@@ -71,6 +79,11 @@ class Connection:
     def greeted(self) -> bool:
         """Whether the client has said hello, and was welcome."""
         return self._handlers is not None
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose it is; None until it was welcome."""
+        return self.caller.principal.tenant if self.greeted and self.caller else None
 
     @property
     def idle(self) -> bool:
@@ -100,6 +113,8 @@ class Connection:
             if self._handlers is not None:
                 self._handlers.close()
             self._connections.remove(self)
+            if self.caller is not None:
+                self._authenticator.live.remove(self.caller, self)
             self._socket.release()
 
     def write(self, data: bytes) -> None:
@@ -109,6 +124,10 @@ class Connection:
     def close(self, code: int, reason: str) -> None:
         """Close the connection; it ends when the client has answered, or its grace is over."""
         self._socket.close(code, reason)
+
+    def withdraw(self) -> None:
+        """What its caller showed counts no more."""
+        self.close(frames.UNAUTHENTICATED, "the credentials were withdrawn, or have expired")
 
     async def flush(self) -> None:
         """Send all events that can be sent now."""
@@ -147,17 +166,21 @@ class Connection:
         if not isinstance(command, Hello):
             self.close(frames.BAD_FRAME, "say hello first")
             return
-        principal = self._authenticate(command.ticket)
-        if principal is None:
+        caller = self._authenticate(command.ticket)
+        if caller is None:
             return
         connections = self._connections
         config = connections.config
-        self.principal = principal
+        if not connections.take_place(caller.principal.tenant):
+            self.close(frames.TOO_MANY_CONNECTIONS, "the tenant has too many connections")
+            return
+        self.caller = caller
+        self._authenticator.live.add(caller, self)
         self._handlers = Handlers(
             self.id,
             self._socket,
             pool=self._pool,
-            principal=principal,
+            principal=caller.principal,
             config=config,
             flush_s=self._flush_s,
             stalled=connections.stalled,
@@ -174,21 +197,26 @@ class Connection:
         connections.greet(self)
         await self._handlers.resume(command.sessions)
 
-    def _authenticate(self, ticket: str | None) -> Principal | None:
+    def _authenticate(self, ticket: str | None) -> Caller | None:
         """Who it is; closes the connection and gives None if that is not known."""
-        principal = self.principal
-        if ticket is not None:
-            try:
-                principal = self._tickets.redeem(ticket)
-            except PoolError as error:
-                self.close(frames.UNAUTHENTICATED, error.detail)
-                return None
-            if self.principal not in (None, principal):
-                self.close(frames.FORBIDDEN, "the ticket is somebody else's")
-                return None
-        if principal is None:
-            self.close(frames.UNAUTHENTICATED, "give a header or a ticket that says who you are")
-        return principal
+        caller = self.caller
+        try:
+            if ticket is not None:
+                caller = self._tickets.redeem(ticket)
+            if caller is None:
+                raise Unauthenticated("give a header or a ticket that says who you are")
+            # it may have been withdrawn between the handshake, or the ticket, and the hello
+            self._authenticator.check(caller)
+        except PoolError as error:
+            note_stranger(self._pool.audit, error, self._client, self.id)
+            self.close(frames.UNAUTHENTICATED, error.detail)
+            return None
+        if self.caller is not None and self.caller.principal != caller.principal:
+            mixed = Forbidden("the ticket is somebody else's")
+            note_stranger(self._pool.audit, mixed, self._client, self.id)
+            self.close(frames.FORBIDDEN, mixed.detail)
+            return None
+        return caller
 
     def _no_hello(self) -> None:
         if self._handlers is None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from pool.turn import Principal
 from protocol.ws import frames
 from protocol.ws.config import WsConfig
 from protocol.ws.heartbeat import Heartbeat
@@ -23,7 +23,9 @@ _MARGIN_S: Final = 1.0
 
 
 class Connections:
-    """The open WebSockets, at most `max_connections`."""
+    """The open WebSockets, at most `max_connections`, and of each tenant at most
+    `max_connections_per_tenant`.
+    """
 
     def __init__(self, config: WsConfig, *, random: Random | None = None) -> None:
         self.config = config
@@ -31,6 +33,8 @@ class Connections:
         self.stalled: set[Sender] = set()
         self._random = random if random is not None else Random()
         self._open: dict[Connection, int] = {}
+        # of those that have said hello
+        self._of_tenant: Counter[str] = Counter()
         self._heartbeat = Heartbeat(config.heartbeat_s, self._check_stalled)
         self._goodbye: tuple[str, float] | None = None
         # set while somebody waits for the last one to go
@@ -52,8 +56,23 @@ class Connections:
         """A connection was opened."""
         self._open[connection] = self._heartbeat.add(connection)
 
+    def take_place(self, tenant: str) -> bool:
+        """A place for a client of the tenant that is about to be welcome; False if there is none.
+
+        The connection gives it back when it ends.
+        """
+        if self._of_tenant[tenant] >= self.config.max_connections_per_tenant:
+            return False
+        self._of_tenant[tenant] += 1
+        return True
+
     def remove(self, connection: Connection) -> None:
         """A connection has ended."""
+        tenant = connection.tenant
+        if tenant is not None:
+            self._of_tenant[tenant] -= 1
+            if not self._of_tenant[tenant]:
+                del self._of_tenant[tenant]
         self._heartbeat.remove(connection, self._open.pop(connection))
         if self._empty is not None and not self._open and not self._empty.done():
             self._empty.set_result(None)
@@ -70,12 +89,6 @@ class Connections:
             reason, after_s = self._goodbye
             after_s *= 1 + _SPREAD * self._random.random()
             connection.write(frames.goodbye(reason, after_s))
-
-    def revoke(self, principal: Principal) -> None:
-        """Close the connections of a principal whose key or token no longer counts."""
-        for connection in tuple(self._open):
-            if connection.principal == principal:
-                connection.close(frames.UNAUTHENTICATED, "the credentials were withdrawn")
 
     async def close(self) -> None:
         """Send what is ready, close all with 1001; returns when they are gone, or their grace is

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from secrets import token_hex
-from typing import Final, Protocol
-from urllib.parse import urlsplit
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from pool import AgentPool
-from pool.errors import Forbidden, InvalidRequest
-from pool.turn import Principal
+from pool.errors import InvalidRequest
+from pool.guard.caller import Caller
+from protocol.authenticate.authenticator import Authenticator
+from protocol.authenticate.credentials import NoCredentials
 from protocol.config import ServerConfig
-from protocol.problems import Unauthenticated
+from protocol.origins import Origins
+from protocol.proxies import Proxies
 from protocol.ws import frames
 from protocol.ws.connection import Connection
 from protocol.ws.connections import Connections
 from protocol.ws.socket import Socket
 from protocol.ws.tickets import Tickets
-
-_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class Host(Protocol):
@@ -31,22 +30,23 @@ class Host(Protocol):
     config: ServerConfig
     connections: Connections
     tickets: Tickets
-
-    def authenticate(self, request: BaseRequest) -> Principal:
-        """Who is calling; `Unauthenticated` if that is not known."""
+    origins: Origins
+    authenticator: Authenticator
+    proxies: Proxies
 
 
 async def websocket(server: Host, request: BaseRequest) -> web.StreamResponse:
     """Serve one WebSocket from its handshake to its end.
 
-    Before the upgrade it is refused by `InvalidRequest` (no handshake, or not our subprotocol) and
-    `Forbidden` (a page of a strange origin).
+    Before the upgrade it is refused by `InvalidRequest` (no handshake, or not our subprotocol),
+    `Forbidden` (a page of a strange origin) and `Unauthenticated` (credentials that are not good;
+    without any it may still show a ticket).
     """
     config = server.connections.config
     response = Socket.response_for(config)
     check_handshake(request, response)
-    check_origin(request, server.config.allowed_origins)
-    principal = _principal(server, request)
+    server.origins.check_page(request)
+    caller = await _caller(server, request)
     try:
         socket = await Socket.upgrade(response, request, config)
     except ConnectionError:
@@ -58,7 +58,9 @@ async def websocket(server: Host, request: BaseRequest) -> web.StreamResponse:
         token_hex(8),
         socket,
         pool=server.pool,
-        principal=principal,
+        caller=caller,
+        client=server.proxies.client(request),
+        authenticator=server.authenticator,
         connections=server.connections,
         tickets=server.tickets,
         flush_s=server.config.flush_s,
@@ -78,33 +80,10 @@ def check_handshake(request: BaseRequest, response: web.WebSocketResponse) -> No
         raise InvalidRequest("this path takes WebSocket handshakes of version 13 only")
 
 
-def check_origin(request: BaseRequest, allowed: Sequence[str]) -> None:
-    """`Forbidden` for a page that is neither ours nor allowed. Programs send no Origin."""
-    origins = request.headers.getall("Origin", ())
-    if not origins:
-        return
-    origin = origins[0].lower()
-    ours = _same_host(origin, request.headers.get("Host", ""))
-    if len(origins) > 1 or not (ours or origin in allowed):
-        raise Forbidden("pages of this origin may not connect; add it to allowed_origins if it may")
-
-
-def _same_host(origin: str, host: str) -> bool:
+async def _caller(server: Host, request: BaseRequest) -> Caller | None:
     try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return False
-    port = _DEFAULT_PORTS.get(parts.scheme)
-    # "null" has neither
-    if port is None or not parts.netloc:
-        return False
-    return parts.netloc.removesuffix(port) == host.lower().removesuffix(port)
-
-
-def _principal(server: Host, request: BaseRequest) -> Principal | None:
-    try:
-        return server.authenticate(request)
-    except Unauthenticated:
+        return await server.authenticator.caller(request)
+    except NoCredentials:
         # it may still show a ticket
         return None
 

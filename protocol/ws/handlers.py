@@ -124,6 +124,7 @@ class Handlers:
             arguments=command.arguments,
             repeat=command.idempotency_key is not None,
             principal=self._principal,
+            request_id=self._id,
         )
         self._socket.write(frames.accepted_turn(command.ref, turn))
 

@@ -8,15 +8,16 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Final, NamedTuple
 
-from pool.turn import Principal
-from protocol.problems import RateLimited, Unauthenticated
+from pool.errors import RateLimited
+from pool.guard.caller import Caller
+from protocol.problems import Unauthenticated
 
 TTL_S: Final = 60.0
 _BYTES: Final = 32
 
 
 class _Issued(NamedTuple):
-    principal: Principal
+    caller: Caller
     expires_at: float
 
 
@@ -45,28 +46,28 @@ class Tickets:
     def __repr__(self) -> str:
         return f"<Tickets {len(self._issued)} of {self._most}>"
 
-    def issue(self, principal: Principal) -> str:
+    def issue(self, caller: Caller) -> str:
         """A new ticket; `RateLimited` if there are too many that nobody has used."""
         self._forget_expired()
-        tenant = principal.tenant
+        tenant = caller.principal.tenant
         if len(self._issued) >= self._most or self._of_tenant[tenant] >= self._most_per_tenant:
             raise RateLimited(
                 "too many tickets were issued and not used; connect with those you have",
                 retry_after_s=self._next_end_s(),
             )
         ticket = token_urlsafe(_BYTES)
-        self._issued[_digest(ticket)] = _Issued(principal, self._clock() + self._ttl_s)
+        self._issued[_digest(ticket)] = _Issued(caller, self._clock() + self._ttl_s)
         self._of_tenant[tenant] += 1
         return ticket
 
-    def redeem(self, ticket: str) -> Principal:
+    def redeem(self, ticket: str) -> Caller:
         """Whose ticket it is; `Unauthenticated` if it is unknown, used or too old."""
         self._forget_expired()
         issued = self._issued.pop(_digest(ticket), None)
         if issued is None:
             raise Unauthenticated("the ticket is unknown, used or too old; ask for a new one")
-        self._count_down(issued.principal.tenant)
-        return issued.principal
+        self._count_down(issued.caller.principal.tenant)
+        return issued.caller
 
     def _forget_expired(self) -> None:
         now = self._clock()
@@ -76,7 +77,7 @@ class Tickets:
             if issued.expires_at > now:
                 return
             del self._issued[digest]
-            self._count_down(issued.principal.tenant)
+            self._count_down(issued.caller.principal.tenant)
 
     def _count_down(self, tenant: str) -> None:
         self._of_tenant[tenant] -= 1

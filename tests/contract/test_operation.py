@@ -138,3 +138,14 @@ async def test_a_dead_letter_is_forgotten(opening: Opening) -> None:
         assert await store.turn(one.id) == one
         alive = await answer(store)
         assert await store.forget_dead_letter(alive.id) is False
+
+
+async def test_a_store_that_is_open_stays_so(opening: Opening) -> None:
+    """Opened by its owner and by a pool, it goes on as it is: what it has, and who holds it."""
+    async with opening() as (store, _):
+        turn = make_turn()
+        _, lease = await accept(store, turn)
+        await store.open()
+        finish(turn, "completed")
+        await store.commit(lease, turn, ())
+        assert await store.turn(turn.id) == turn

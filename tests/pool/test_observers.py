@@ -8,15 +8,18 @@ import pytest
 
 from pool import AgentSpec
 from pool.errors import AgentFailed, Overloaded, ProviderOverloaded
+from pool.guard.budget_notices import BudgetNotice
 from pool.observer import (
     ActorStartedNotice,
     ActorStoppedNotice,
     AgentStateNotice,
+    CallDecidedNotice,
     LimitChangedNotice,
     LoopBlockedNotice,
     Notice,
     ScaledNotice,
     TasksLeakedNotice,
+    ToolDecidedNotice,
     TurnEndedNotice,
     TurnMovedNotice,
     TurnRefusedNotice,
@@ -25,8 +28,16 @@ from pool.observer import (
 from pool.webhooks import WebhookNotice
 from tests.support.agents import Crashing, Held, Leaking, Notices, pooled, ticks
 
-# sent in tests/pool/test_blocked_loop.py, test_replicas.py and test_webhooks.py
-ELSEWHERE = {LoopBlockedNotice, TurnMovedNotice, WebhookNotice}
+# sent in tests/pool/: test_blocked_loop.py, test_replicas.py, test_webhooks.py, and in guard/
+# test_audit_pool.py, test_budgets.py
+ELSEWHERE = {
+    BudgetNotice,
+    CallDecidedNotice,
+    LoopBlockedNotice,
+    ToolDecidedNotice,
+    TurnMovedNotice,
+    WebhookNotice,
+}
 
 
 class Failing:

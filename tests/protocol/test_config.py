@@ -35,9 +35,11 @@ def test_the_defaults_are_valid() -> None:
         ("slow_reader_s", float("inf")),
         ("close_timeout_s", 0.0),
         ("flush_s", -0.1),
-        ("allowed_origins", ("chat.example",)),
-        ("allowed_origins", ("https://chat.example/",)),
-        ("allowed_origins", ("*",)),
+        ("cors_origins", ("chat.example",)),
+        ("cors_origins", ("https://chat.example/",)),
+        ("cors_origins", ("*",)),
+        ("trusted_proxies", ("10.0.0.1/8",)),
+        ("trusted_proxies", ("proxy.example",)),
     ],
 )
 def test_a_wrong_option_is_named(option: str, value: Any) -> None:

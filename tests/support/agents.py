@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pool import AgentPool, PoolConfig
 from pool.agent import Context, TurnEnd, TurnInput
 from pool.events import Event
+from pool.guard.audit import Audit
 from pool.observer import Notice, Observer
 from pool.store.base import Store
 from pool.store.memory import MemoryStore
@@ -36,6 +37,7 @@ async def pooled(
     store: Store | None = None,
     observers: Iterable[Observer] = (),
     name: str | None = None,
+    audit: Audit | None = None,
     **config: Any,
 ) -> AsyncIterator[AgentPool]:
     """An open pool whose times of day follow the loop's clock; by default no watchdog."""
@@ -46,6 +48,7 @@ async def pooled(
         observers=observers,
         name=name,
         seed=1,
+        audit=audit,
         wall=wall,
     )
     async with asyncio.timeout(CAP_S), pool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -73,14 +73,16 @@ async def serving(
     config: ServerConfig | None = None,
     pool: PoolConfig | None = None,
     store: Store | None = None,
+    engine: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[Peer]:
-    """A server of `agents` until the block is left."""
+    """A server of `agents` until the block is left; `engine` is more for its pool."""
     config = msgspec.structs.replace(config or ServerConfig(), port=0)
     # a test that ends does not wait for turns
     engine_config = msgspec.structs.replace(pool or PoolConfig(), close_deadline_s=0)
-    async with AgentPool(agents, config=engine_config, store=store) as engine:
-        server = Server(engine, config=config, random=Random(1), **options)
+    options_of_pool = {"config": engine_config, "store": store, **(engine or {})}
+    async with AgentPool(agents, **options_of_pool) as made:
+        server = Server(made, config=config, random=Random(1), **options)
         await server.start()
         try:
             async with ClientSession() as http:

@@ -16,6 +16,8 @@ from pool.store.base import (
     StateChange,
     Store,
 )
+from pool.store.cabinet import Document
+from pool.store.counters import Change, Counted
 from pool.store.outbox import Delivery
 from pool.store.sharing import Claim, Inbox, Nudge, Replica, Signal
 from pool.store.transfer import CarriedSession
@@ -186,3 +188,28 @@ class WrappedStore:
         return await self.around(
             "forget_dead_letter", lambda: self.store.forget_dead_letter(turn_id)
         )
+
+    # --- documents and counters
+
+    async def put(self, kind: str, documents: Sequence[Document]) -> None:
+        await self.around("put", lambda: self.store.put(kind, documents))
+
+    async def get(self, kind: str, id: str) -> bytes | None:  # noqa: A002 - the word of the protocol
+        return await self.around("get", lambda: self.store.get(kind, id))
+
+    async def documents(
+        self, kind: str, after: str | None, limit: int
+    ) -> tuple[list[Document], str | None]:
+        return await self.around("documents", lambda: self.store.documents(kind, after, limit))
+
+    async def remove(self, kind: str, id: str) -> bool:  # noqa: A002
+        return await self.around("remove", lambda: self.store.remove(kind, id))
+
+    async def changes(self, kind: str) -> int:
+        return await self.around("changes", lambda: self.store.changes(kind))
+
+    async def count(self, changes: Sequence[Change]) -> Counted:
+        return await self.around("count", lambda: self.store.count(changes))
+
+    async def counts(self, names: Sequence[str]) -> Sequence[int]:
+        return await self.around("counts", lambda: self.store.counts(names))

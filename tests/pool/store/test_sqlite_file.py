@@ -78,7 +78,7 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     for exclusive in (True, False):
-        with pytest.raises(ConfigError, match="has version 99, this program knows up to 1: use"):
+        with pytest.raises(ConfigError, match="has version 99, this program knows up to 2: use"):
             _file(path, exclusive=exclusive).open()
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from pool.events import START
 from pool.store.base import SessionKey, StateChange
+from pool.store.cabinet import Document
+from pool.store.counters import Change
 from pool.store.sharing import CancelTurn
 from pool.store.sqlite import SqliteStore
 from pool.turn import TurnError, Webhook
@@ -83,6 +85,13 @@ async def _everything(store: SqliteStore, clock: Clock) -> None:
     await store.leave("a")
     await store.orphans(10)
     await answer(store, key=SessionKey("acme", "s4"))
+    await store.put("key", [Document("a", b"1")])
+    await store.get("key", "a")
+    await store.documents("key", None, 10)
+    await store.changes("key")
+    await store.remove("key", "a")
+    await store.count([Change("used", 1, clock.now + 1.0)])
+    await store.counts(["used"])
     for _ in range(3):
         clock.now += 1e6
         store.tick()

@@ -6,7 +6,9 @@ from random import Random
 
 import pytest
 
-from pool.turn import Principal
+from pool.guard.keys import ApiKeys
+from pool.store.memory import MemoryStore
+from protocol.authenticate.config import AuthConfig
 from protocol.client import (
     Client,
     ClosedByServer,
@@ -14,8 +16,6 @@ from protocol.client import (
     ProblemError,
 )
 from protocol.client.events import ApprovalRequested, TextDelta
-from protocol.problems import Unauthenticated
-from protocol.server import Server
 from protocol.ws.config import WsConfig
 from tests.support.proxy import proxied
 from tests.support.serving import serving
@@ -24,6 +24,7 @@ from tests.support.serving_agents import Held, Stepped, asking
 pytestmark = pytest.mark.real_time(10)
 
 WORDS = 150
+WITH_KEYS = AuthConfig(mode="keys")
 
 
 async def chatty(text):
@@ -324,45 +325,39 @@ async def test_a_drained_server_is_left_and_found_again():
             assert (await to_end(chat))[-1].turn.output == "late: x"
 
 
-class Strict(Server):
-    """A server that knows one key."""
-
-    def authenticate(self, request):
-        if request.headers.get("Authorization") != "Bearer sesame":
-            raise Unauthenticated("who are you?")
-        return Principal("acme", "ann")
-
-
-@pytest.fixture
-def strict(monkeypatch):
-    """Have `serving` make servers that want a key."""
-    monkeypatch.setattr("tests.support.serving.Server", Strict)
-
-
-async def test_the_key_of_the_client_is_that_of_its_chat(strict):
-    """With the right key the chat is open; without, it is closed for good."""
-    async with serving() as peer:
-        async with Client(peer.server.url, api_key="sesame") as client, client.chat() as chat:
+async def test_the_key_of_the_client_is_that_of_its_chat():
+    """With the right key the chat is open; with a wrong one, or without, there is none."""
+    async with serving(auth=WITH_KEYS) as peer:
+        made = await ApiKeys(peer.pool.store).create()
+        async with Client(peer.server.url, api_key=made.text) as client, client.chat() as chat:
             await chat.send("s", "hi")
-        async with Client(peer.server.url, api_key="wrong") as client:
+        async with Client(peer.server.url, api_key=made.text + "x") as client:
+            with pytest.raises(ProblemError) as refused:
+                async with client.chat():
+                    pass
+            assert (refused.value.status, refused.value.code) == (401, "unauthenticated")
+        async with Client(peer.server.url) as client:
             with pytest.raises(ClosedByServer) as caught:
                 async with client.chat():
                     pass
             assert caught.value.code == 4401
 
 
-async def test_a_final_close_ends_the_iteration_with_its_code(strict):
+async def test_a_final_close_ends_the_iteration_with_its_code():
     """When the server closes for good, whoever waits is told why."""
+    store = MemoryStore()
+    made = await ApiKeys(store).create()
     async with (
-        serving() as peer,
-        Client(peer.server.url, api_key="sesame") as client,
+        serving(auth=WITH_KEYS, store=store) as peer,
+        Client(peer.server.url, api_key=made.text) as client,
         client.chat() as chat,
     ):
         await chat.send("s", "hi")
         await to_end(chat)
         waiting = asyncio.ensure_future(anext(chat))
         await asyncio.wait([waiting], timeout=0.01)
-        peer.server.connections.revoke(Principal("acme", "ann"))
+        await ApiKeys(store).revoke(made.key.id)
+        await peer.server.authenticator.refresh()
         with pytest.raises(ClosedByServer) as caught:
             await waiting
         assert caught.value.code == 4401

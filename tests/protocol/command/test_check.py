@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.authenticate.config import AuthConfig, said
 from tests.support.process import completed
 
 AGENTS = "async def echo(text): return text\nnumber = 7\n"
@@ -17,8 +18,10 @@ def test_says_what_would_run(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [
         "agent   echo (default): app:echo, 1 to 3 actors",
         "server  127.0.0.1:0, drains for 30 s",
+        f"auth    open: {said(AuthConfig())}",
         f"store   {tmp_path}/actorpool/actorpool.db",
         "hooks   refused: there is no secret",
+        "audit   off",
         "log     auto, from info on",
     ]
     assert done.stderr == ""

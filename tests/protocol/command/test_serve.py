@@ -130,11 +130,12 @@ async def peer(
 
 async def test_serves_an_agent_and_says_how_to_try_it(tmp_path: Path) -> None:
     """One line names the agents, the URL and a request to try, and that request is answered; the
-    next one says where sessions are.
+    next ones say where sessions are, and that nobody is asked who they are.
     """
     async with peer("app:echo", "other=app:gated", directory=tmp_path) as it:
-        await asyncio.to_thread(it.server.wait_for, "live in .*\n")
-        line, where = it.server.output.splitlines()
+        await asyncio.to_thread(it.server.wait_for, "of tenant default\n")
+        line, where, who = it.server.output.splitlines()
+        assert who.startswith("nobody is asked who they are")
         assert where == f"sessions live in {tmp_path}/actorpool/actorpool.db"
         assert line == (
             f"actorpool serves echo, other at {it.url} - try: "

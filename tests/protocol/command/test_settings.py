@@ -4,7 +4,8 @@ import pytest
 
 from pool.errors import ConfigError
 from pool.store.memory_limits import MemoryLimits
-from protocol.settings import Option, Settings, assemble, did_you_mean, is_loopback
+from protocol.origins import is_loopback
+from protocol.settings import Option, Settings, assemble, did_you_mean
 
 
 def given(path: str, value: object, *, name: str = "--flag", text: bool = True) -> Settings:
@@ -25,7 +26,7 @@ def test_text_stands_for_what_the_option_is() -> None:
     assert given("server.drain_s", "2.5").server.drain_s == 2.5
     assert given("server.insecure", "true").server.insecure is True
     assert given("pool.tenant_weights", '{"a": 2}').pool.tenant_weights == {"a": 2}
-    assert given("server.allowed_origins", '["https://a.example"]').server.allowed_origins == (
+    assert given("server.cors_origins", '["https://a.example"]').server.cors_origins == (
         "https://a.example",
     )
 
@@ -57,12 +58,16 @@ def test_a_later_option_goes_over_an_earlier_one() -> None:
         ("server.drain_s", "-1", "--flag = -1.0: write a number of seconds"),
         ("server.drain_s", "nan", "write a number of seconds"),
         ("server.insecure", "maybe", "write true or false"),
-        ("server.allowed_origins", "https://a.example", 'write a list, ["a", "b"] in JSON'),
-        ("server.allowed_origins", '["a"', "begins like JSON and is none"),
+        ("server.cors_origins", "https://a.example", 'write a list, ["a", "b"] in JSON'),
+        ("server.cors_origins", '["a"', "begins like JSON and is none"),
         ("pool.queue_max", "0", "--flag = 0: write a number of at least 1"),
         ("pool.tenant_weights", '{"a": 0}', "--flag.a = 0.0: write a number above 0"),
         ("ws.window", "0", "--flag = 0: write a whole number of at least 1"),
         ("log.level", "loud", "write one of debug, info, warning, error"),
+        ("audit.to", "", "--flag"),
+        ("audit.fsync", "often", "write one of always, never"),
+        ("audit.unwritable", "panic", "write one of refuse, warn"),
+        ("audit.batch_s", "0", "--flag = 0.0: write a number of seconds above 0"),
         ("log.format", "xml", "write one of auto, json, console"),
         ("store.url", "tape", "--flag = 'tape': write memory, sqlite:///path/to/file.db, "),
         ("store.lease_s", "0", "--flag = 0.0: write a number of seconds above 0"),
@@ -158,7 +163,10 @@ def test_beyond_this_machine_only_when_told_twice(host: str) -> None:
     with pytest.raises(ConfigError, match="nobody is asked who they are"):
         given("server.host", host)
     insecure = Option(("server", "insecure"), True, "--insecure")
-    assert assemble([Option(("server", "host"), host, "--host"), insecure]).server.host == host
+    listening = Option(("server", "host"), host, "--host")
+    assert assemble([listening, insecure]).server.host == host
+    keys = Option(("auth", "mode"), "keys", "--auth")
+    assert assemble([listening, keys]).server.host == host
 
 
 def test_a_guess_ignores_what_all_names_share() -> None:

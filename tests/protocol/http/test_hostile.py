@@ -24,12 +24,12 @@ def post(body: bytes, *headers: str, path: str = TURNS) -> bytes:
     """A POST as bytes that asks for the end of the connection."""
     head = "".join(f"{header}\r\n" for header in headers)
     return (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\n{head}\r\n"
     ).encode() + body
 
 
-def get(*headers: str, path: str = "/health", host: str = "Host: x\r\n") -> bytes:
+def get(*headers: str, path: str = "/health", host: str = "Host: localhost\r\n") -> bytes:
     """A GET as bytes that asks for the end of the connection."""
     head = "".join(f"{header}\r\n" for header in headers)
     return f"GET {path} HTTP/1.1\r\n{host}Connection: close\r\n{head}\r\n".encode()
@@ -59,7 +59,7 @@ async def test_a_slow_head_is_closed_at_its_deadline() -> None:
     """A header that never ends does not hold a connection."""
     async with serving(config=ServerConfig(header_timeout_s=0.05)) as peer:
         began = asyncio.get_running_loop().time()
-        assert await peer.raw(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ") == b""
+        assert await peer.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ") == b""
         assert asyncio.get_running_loop().time() - began < 5
 
 
@@ -67,7 +67,7 @@ async def test_a_head_in_time_in_pieces_is_answered() -> None:
     """The deadline is for the whole head, and over when it is there."""
     async with serving(config=ServerConfig(header_timeout_s=5)) as peer:
         answer = await peer.raw(
-            b"GET /health HT", b"TP/1.1\r\nHost: x\r\n", b"Connection: close\r\n\r\n"
+            b"GET /health HT", b"TP/1.1\r\nHost: localhost\r\n", b"Connection: close\r\n\r\n"
         )
         assert answer.startswith(b"HTTP/1.1 200 ")
 
@@ -99,7 +99,7 @@ async def test_an_idle_connection_is_closed() -> None:
     """After `keepalive_s`, whether it has asked for something or not."""
     async with serving(config=ServerConfig(keepalive_s=0.05)) as peer:
         assert await peer.raw() == b""
-        answer = await peer.raw(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await peer.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200 ")
 
 
@@ -112,8 +112,8 @@ async def test_an_idle_connection_is_closed() -> None:
         get("X-Big: " + "x" * 10_000),
         get(path="/" + "x" * 10_000),
         get(*(f"X-{number}: x" for number in range(200))),
-        get(host="Host: x\r\nHost: y\r\n"),
-        get(host="Host: x\r\nHost: x\r\n"),
+        get(host="Host: localhost\r\nHost: 127.0.0.1\r\n"),
+        get(host="Host: localhost\r\nHost: localhost\r\n"),
         get(host=""),
         post(b"0\r\n\r\n", "Content-Length: 5", "Transfer-Encoding: chunked"),
         post(b"0\r\n\r\n", "Transfer-Encoding: chunked", "Content-Length: 5"),
@@ -132,10 +132,10 @@ async def test_an_idle_connection_is_closed() -> None:
         get("X-Bad: a\rb"),
         get(" folded"),
         get("no colon"),
-        b"GET /health HTTP/1.1\nHost: x\n\n\x00\x01",
-        b"GET /he alth HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /health HTTP/9.9\r\nHost: x\r\n\r\n",
-        b"G@T /health HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /health HTTP/1.1\nHost: localhost\n\n\x00\x01",
+        b"GET /he alth HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        b"G@T /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100,
         b"POST /v1/sessions HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
@@ -190,7 +190,7 @@ async def test_a_hostile_id_is_400(method: str, path: str, part: str) -> None:
     """On every route, before anything is looked up or kept."""
     async with serving() as peer:
         target = path.replace("{}", part)
-        request = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        request = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         refused(await peer.raw(request.encode()))
         await alive(peer)
 
@@ -374,7 +374,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
     """Each once, by their own ids."""
     async with serving() as peer:
         several = b"".join(
-            f"GET /health HTTP/1.1\r\nHost: x\r\nX-Request-ID: r{n}\r\n\r\n".encode()
+            f"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: r{n}\r\n\r\n".encode()
             for n in range(50)
         )
         answer = await peer.raw(several, get("X-Request-ID: last"))

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from pool import AgentSpec, PoolConfig
-from pool.turn import Principal
+from pool.guard.keys import ApiKeys
+from protocol.authenticate.config import AuthConfig
 from tests.support.serving import echo, serving, until
 from tests.support.serving_agents import Held
 
@@ -70,11 +71,12 @@ async def test_a_wrong_size_is_refused(place: str, body: object, status: int) ->
         assert (before["min"], before["max"]) == (after["min"], after["max"])
 
 
-async def test_resizing_takes_an_admin(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_resizing_takes_an_admin() -> None:
     """403 for everybody else."""
-    monkeypatch.setattr("protocol.server.authenticate", lambda request: Principal())
-    async with serving({"a": echo}) as peer:
-        response = await peer.request("PATCH", "/v1/pool/a", json={"max": 3})
+    async with serving({"a": echo}, auth=AuthConfig(mode="keys")) as peer:
+        made = await ApiKeys(peer.pool.store).create(roles=("operator",))
+        headers = {"X-API-Key": made.text}
+        response = await peer.request("PATCH", "/v1/pool/a", json={"max": 3}, headers=headers)
         assert response.status == 403
         assert (await response.json(content_type=None))["code"] == "forbidden"
 

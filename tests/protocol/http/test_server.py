@@ -117,7 +117,8 @@ async def test_a_client_that_does_not_take_its_answer_is_cut_off() -> None:
         sock.connect(("127.0.0.1", peer.server.port))
         try:
             sock.sendall(
-                b"POST /v1/sessions/s1/turns HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n"
+                b"POST /v1/sessions/s1/turns HTTP/1.1\r\nHost: localhost\r\n"
+                b"Content-Length: 13\r\n\r\n"
                 b'{"input":"x"}'
             )
             await until(lambda: peer.server.open_connections)
@@ -131,10 +132,10 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
     async with serving() as peer:
         reader, writer = await asyncio.open_connection("127.0.0.1", peer.server.port)
         for request in (
-            b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
-            b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-            b"DELETE /v1/sessions/s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            b"DELETE /v1/sessions/s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         ):
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")

@@ -169,7 +169,7 @@ async def _ignore(peer: Peer) -> None:
     sock = socket.create_connection(("127.0.0.1", peer.server.port))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     try:
-        request = f"GET /v1/turns/{turn_id}/events HTTP/1.1\r\nHost: x\r\n\r\n"
+        request = f"GET /v1/turns/{turn_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
         sock.sendall(request.encode())
         await until(lambda: peer.server.bells)
         other = await peer.post("/v1/sessions/s2/turns", {"input": "hi"})

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from pool.guard.keys import ApiKeys
 from pool.turn import Principal
+from protocol.authenticate.config import AuthConfig
 from protocol.config import ServerConfig
-from protocol.problems import Unauthenticated
-from protocol.server import Server
+from protocol.origins import same_host
 from protocol.ws.config import WsConfig
-from protocol.ws.door import _same_host
 from tests.support.serving import serving
 from tests.support.sockets import connected, talking, wired
 
@@ -77,7 +77,7 @@ async def test_what_is_no_handshake_is_a_problem(headers):
 )
 async def test_only_our_pages_and_those_allowed_may_connect(origin, allowed):
     """A page of a strange origin is refused before the upgrade, 403."""
-    config = ServerConfig(allowed_origins=("https://chat.example",))
+    config = ServerConfig(cors_origins=("https://chat.example",))
     async with serving(config=config) as peer:
         if allowed:
             async with connected(peer, headers={"Origin": origin}) as talk:
@@ -87,7 +87,7 @@ async def test_only_our_pages_and_those_allowed_may_connect(origin, allowed):
             assert await problem(peer, **given) == (403, "forbidden")
 
 
-async def test_a_page_of_the_same_host_may_connect():
+async def test_a_page_of_thesame_host_may_connect():
     """The origin of the server itself is always allowed; a program sends none."""
     async with serving() as peer:
         async with connected(peer, headers={"Origin": peer.server.url}):
@@ -111,7 +111,7 @@ async def test_a_page_of_the_same_host_may_connect():
 )
 def test_hosts_are_compared_with_their_ports(origin, host, same):
     """The scheme's own port may be written or not; any other counts."""
-    assert _same_host(origin, host) is same
+    assert same_host(origin, host) is same
 
 
 async def test_a_connection_too_many_is_closed_with_4429():
@@ -139,72 +139,88 @@ async def test_hello_in_time_is_enough():
             assert (await talk.ask("ping"))["type"] == "pong"
 
 
-class Guarded(Server):
-    """A server that knows callers by a header."""
-
-    def authenticate(self, request):
-        user = request.headers.get("X-User")
-        if user is None:
-            raise Unauthenticated("who are you?")
-        return Principal("acme", user)
+WITH_KEYS = AuthConfig(mode="keys")
 
 
-@pytest.fixture
-def guarded(monkeypatch):
-    """Have `serving` make servers that want to know who calls."""
-    monkeypatch.setattr("tests.support.serving.Server", Guarded)
+async def key(peer, user, tenant="acme"):
+    """A new key, as a header."""
+    made = await ApiKeys(peer.pool.store).create(tenant=tenant, user=user)
+    return {"Authorization": f"Bearer {made.text}"}
 
 
-async def test_a_caller_may_say_who_it_is_by_header(guarded):
+async def ticket(peer, headers):
+    """A ticket of whoever sends these headers."""
+    response = await peer.post("/v1/ws/tickets", headers=headers)
+    assert response.status == 201
+    return (await response.json())["ticket"]
+
+
+async def test_a_caller_may_say_who_it_is_by_header():
     """With credentials in the handshake, hello needs nothing more."""
-    async with serving() as peer, talking(peer, headers={"X-User": "ann"}) as talk:
+    async with (
+        serving(auth=WITH_KEYS) as peer,
+        talking(peer, headers=await key(peer, "ann")) as talk,
+    ):
         answer = await talk.ask("turn", session_id="s", input="hi")
         assert answer["type"] == "accepted"
 
 
-async def test_a_ticket_says_who_it_is_once(guarded):
+async def test_a_ticket_says_who_it_is_once():
     """A ticket in hello is as good as a header, one time."""
-    async with serving() as peer:
-        ticket = peer.server.tickets.issue(Principal("acme", "ann"))
-        async with talking(peer, hello={"ticket": ticket}) as talk:
+    async with serving(auth=WITH_KEYS) as peer:
+        issued = await ticket(peer, await key(peer, "ann"))
+        async with talking(peer, hello={"ticket": issued}) as talk:
             assert (await talk.ask("turn", session_id="s", input="hi"))["type"] == "accepted"
         async with connected(peer) as again:
-            await again.say("hello", ticket=ticket)
+            await again.say("hello", ticket=issued)
             assert (await again.closed()).code == 4401
 
 
 @pytest.mark.parametrize("hello", [{}, {"ticket": "nonsense"}])
-async def test_who_does_not_say_who_it_is_is_closed_with_4401(guarded, hello):
+async def test_who_does_not_say_who_it_is_is_closed_with_4401(hello):
     """Neither header nor a good ticket: unauthenticated."""
-    async with serving() as peer, connected(peer) as talk:
+    async with serving(auth=WITH_KEYS) as peer, connected(peer) as talk:
         await talk.say("hello", **hello)
         assert (await talk.closed()).code == 4401
 
 
-async def test_a_ticket_of_somebody_else_is_closed_with_4403(guarded):
+async def test_credentials_that_are_not_good_are_refused_before_the_upgrade():
+    """Who shows a wrong key is told so by HTTP, 401, like at every other place."""
+    async with serving(auth=WITH_KEYS) as peer:
+        given = {"Sec-WebSocket-Protocol": "actorpool.v1", "X-API-Key": "ap_wrong"}
+        assert await problem(peer, **given) == (401, "unauthenticated")
+
+
+async def test_a_ticket_of_somebody_else_is_closed_with_4403():
     """A header and a ticket must be of the same principal."""
-    async with serving() as peer, connected(peer, headers={"X-User": "ann"}) as talk:
-        await talk.say("hello", ticket=peer.server.tickets.issue(Principal("acme", "bob")))
-        assert (await talk.closed()).code == 4403
+    async with serving(auth=WITH_KEYS) as peer:
+        bobs = await ticket(peer, await key(peer, "bob"))
+        async with connected(peer, headers=await key(peer, "ann")) as talk:
+            await talk.say("hello", ticket=bobs)
+            assert (await talk.closed()).code == 4403
 
 
-async def test_withdrawn_credentials_close_live_connections(guarded):
-    """Revoking a principal closes its sockets with 4401, and nobody else's."""
-    async with (
-        serving() as peer,
-        talking(peer, headers={"X-User": "ann"}) as ann,
-        talking(peer, headers={"X-User": "bob"}) as bob,
-    ):
-        peer.server.connections.revoke(Principal("acme", "ann"))
-        assert (await ann.closed()).code == 4401
-        assert (await bob.ask("ping"))["type"] == "pong"
+async def test_a_tenant_has_its_own_limit_on_connections():
+    """One more is closed with 4429, another tenant's is welcome; one that leaves makes room."""
+    config = WsConfig(max_connections_per_tenant=1)
+    async with serving(auth=WITH_KEYS, ws=config) as peer:
+        ann, bob = await key(peer, "ann"), await key(peer, "bob", "other")
+        async with talking(peer, headers=ann), connected(peer, headers=ann) as second:
+            await second.say("hello")
+            assert (await second.closed()).code == 4429
+            async with talking(peer, headers=bob) as other:
+                assert other.welcome["type"] == "welcome"
+        while peer.server.connections:
+            await peer.get("/health")
+        async with talking(peer, headers=ann) as third:
+            assert third.welcome["type"] == "welcome"
 
 
-async def test_another_tenants_session_is_as_if_it_were_not_there(guarded, monkeypatch):
+async def test_another_tenants_session_is_as_if_it_were_not_there():
     """Subscribing to a stranger's session gives the same problem as to none."""
-    async with serving() as peer:
+    async with serving(auth=WITH_KEYS) as peer:
         await peer.pool.create_session("secret", principal=Principal("other", "eve"))
-        async with talking(peer, headers={"X-User": "ann"}) as talk:
+        async with talking(peer, headers=await key(peer, "ann")) as talk:
             theirs = await talk.ask("subscribe", session_id="secret")
             none = await talk.ask("subscribe", session_id="nothing")
         assert theirs["error"]["code"] == none["error"]["code"] == "not_found"

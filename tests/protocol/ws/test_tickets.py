@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from pool.errors import RateLimited
+from pool.guard.caller import Caller
 from pool.turn import Principal
-from protocol.problems import RateLimited, Unauthenticated
+from protocol.problems import Unauthenticated
 from protocol.ws.tickets import Tickets
 
-ANN = Principal("acme", "ann")
-BOB = Principal("other", "bob")
+ANN = Caller(Principal("acme", "ann"))
+BOB = Caller(Principal("other", "bob"))
 
 
 class Clock:

@@ -1,0 +1,81 @@
+"""What the audit log notes of what a pool tells its observers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from pool.observer import (
+    CallDecidedNotice,
+    Notice,
+    ToolDecidedNotice,
+    TurnAcceptedNotice,
+    TurnRefusedNotice,
+)
+from pool.turn import Principal
+
+if TYPE_CHECKING:
+    from pool.guard.audit import Audit
+
+_OUTCOMES: Final = {"allow": "allowed", "deny": "denied", "ask": "asked", "approve": "approved"}
+
+
+def note(audit: Audit, notice: Notice) -> None:
+    """Note it, if somebody may have to answer for it."""
+    noting = _NOTES.get(type(notice))
+    if noting is not None:
+        noting(audit, notice)
+
+
+def _accepted(audit: Audit, notice: TurnAcceptedNotice) -> None:
+    turn = notice.turn
+    who = Principal(turn.tenant, turn.user, turn.roles)
+    audit.record("turn.accept", "accepted", who, f"turn:{turn.id}", notice.request_id)
+
+
+def _refused(audit: Audit, notice: TurnRefusedNotice) -> None:
+    who = Principal(notice.tenant, notice.user, notice.roles)
+    subject = f"agent:{notice.agent}"
+    audit.record("turn.accept", "refused", who, subject, notice.request_id, reason=notice.code)
+
+
+def _tool(audit: Audit, notice: ToolDecidedNotice) -> None:
+    action, call = notice.decision.action, notice.call
+    audit.record(
+        "tool.call",
+        _OUTCOMES.get(action, action),
+        notice.principal,
+        f"turn:{notice.turn_id} tool:{call.name}",
+        notice.request_id,
+        _digest(audit, call.arguments),
+        reason=notice.by,
+    )
+
+
+def _decided(audit: Audit, notice: CallDecidedNotice) -> None:
+    turn, call, by = notice.turn, notice.call, notice.by
+    audit.record(
+        "approval.decide",
+        _OUTCOMES[notice.decision],
+        Principal(turn.tenant, "", ()) if by is None else by,
+        f"turn:{turn.id} tool:{call.name}",
+        notice.request_id,
+        _digest(audit, call.arguments),
+        reason="expired" if by is None else "",
+    )
+
+
+def _digest(audit: Audit, arguments: Mapping[str, Any]) -> str | None:
+    try:
+        return audit.digest(arguments)
+    except (TypeError, ValueError, RecursionError):
+        # an agent gave what is no plain data: that it wanted to call is noted all the same
+        return None
+
+
+_NOTES: Final[Mapping[type[Notice], Callable[[Audit, Any], None]]] = {
+    TurnAcceptedNotice: _accepted,
+    TurnRefusedNotice: _refused,
+    ToolDecidedNotice: _tool,
+    CallDecidedNotice: _decided,
+}

@@ -1,0 +1,146 @@
+"""Rates, quotas, prices, budgets and usage as the engine asks for them: before a turn, after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct
+
+from pool.errors import ConfigError, RateLimited
+from pool.guard.budget import Budget, Grant
+from pool.guard.budgets import ONCE_S, BudgetNotice, Budgets, Spent
+from pool.guard.prices import MICRO, Price, Prices, PriceTable, exact, usd_of, whole
+from pool.guard.quota import Quota, QuotaLimits
+from pool.guard.rates import RateLimit, Rates, RateState, StoreWindows, Windows
+from pool.guard.usage import UsageBook, UsageConfig, count_of
+from pool.store.base import Store
+from pool.turn import Principal, Turn, Usage
+
+# Asked again this soon, in seconds, a tenant may have a turn less running.
+_SOON_S = 1.0
+_ONCE_HERE_S = 10.0
+# No turn costs more.
+_USD_MAX = 1e6
+
+
+class CostConfig(Struct, frozen=True, kw_only=True):
+    """Limits, prices and budgets. As it is: nothing is limited, usage is counted."""
+
+    rates: tuple[RateLimit, ...] = ()
+    # turns of a tenant that wait or run in one process
+    turns: QuotaLimits = QuotaLimits()
+    # WebSocket and event stream connections of a tenant to one process
+    connections: QuotaLimits = QuotaLimits()
+    prices: Mapping[str, Price] = {}
+    budgets: tuple[Budget, ...] = ()
+    usage: UsageConfig = UsageConfig()
+
+    def __post_init__(self) -> None:
+        names = [budget.name for budget in self.budgets]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError("budget.name", name, "give each budget a name of its own")
+
+
+class Ledger:
+    """What a turn costs, and whether there is enough. One for each pool.
+
+    `listener` hears what is told of budgets. `windows`: where rates are counted (default: in the
+    store). `table`: prices besides the configured ones; `unknown` hears of models without one.
+    """
+
+    def __init__(
+        self,
+        config: CostConfig,
+        *,
+        store: Store,
+        wall: Callable[[], float],
+        listener: Callable[[BudgetNotice], None] | None = None,
+        windows: Windows | None = None,
+        table: PriceTable | None = None,
+        unknown: Callable[[str], None] | None = None,
+    ) -> None:
+        self.prices = Prices(config.prices, table=table, unknown=unknown)
+        self.connections = Quota(config.connections)
+        self.turns = Quota(config.turns)
+        # a store that never suspends loses no answers, and keeps all counters in memory
+        once_s = ONCE_S if store.suspends else _ONCE_HERE_S
+        self.usage = UsageBook(store, wall=wall, config=config.usage, once_s=once_s)
+        self.budgets = Budgets(
+            config.budgets, counters=store, wall=wall, listener=listener, once_s=once_s
+        )
+        self._rates = Rates(config.rates, windows=windows or StoreWindows(store), wall=wall)
+        # what was granted here and has not been settled, by turn
+        self._grants: dict[str, Grant] = {}
+
+    def __repr__(self) -> str:
+        return f"<Ledger [{len(self._grants)} granted] {self.budgets!r} {self._rates!r}>"
+
+    async def check(self, principal: Principal) -> Sequence[RateState]:
+        """Count a request, whatever it asks for; `RateLimited`."""
+        return await self._rates.check(principal)
+
+    async def admit(self, turn: Turn, max_tokens: int | None = None) -> Grant:
+        """Set aside what a turn needs, before the store accepts it; `RateLimited` (its tenant has
+        all the turns that it may), `BudgetExceeded`, `StoreUnavailable`.
+
+        Either `settle` or `withdraw` follows. `max_tokens`: how many its agent may answer with.
+        """
+        if not self.turns.take(turn.tenant):
+            raise RateLimited(
+                "your tenant has as many turns waiting and running here as it may",
+                retry_after_s=_SOON_S,
+                states=(),
+            )
+        try:
+            grant = await self.budgets.reserve(turn, max_tokens)
+        except BaseException:
+            self.turns.give(turn.tenant)
+            raise
+        self._grants[turn.id] = grant
+        return grant
+
+    async def withdraw(self, turn: Turn) -> None:
+        """A turn that was admitted was not accepted: nothing was spent. May be repeated."""
+        grant = self._grants.get(turn.id)
+        if grant is not None:
+            await self.budgets.settle(grant, Spent(0, 0), turn.agent)
+            self.let_go(turn)
+
+    def let_go(self, turn: Turn) -> None:
+        """The turn is another process's now, or settled: it is not counted here any more."""
+        if self._grants.pop(turn.id, None) is not None:
+            self.turns.give(turn.tenant)
+
+    def price(self, usage: Usage) -> None:
+        """Put what it cost into a turn's usage, unless its agent has; None if that is not known.
+        To be called before its end is stored.
+        """
+        if usage.cost_usd is None:
+            cost = self.prices.cost_of(usage)
+            usage.cost_usd = None if cost is None else usd_of(cost)
+
+    async def settle(self, turn: Turn, max_tokens: int | None = None) -> None:
+        """Count what an ended and priced turn used, whichever process admitted it. May be repeated
+        after `StoreUnavailable`; `max_tokens` as for `admit`.
+        """
+        micro = micro_of(turn.usage)
+        tokens = count_of(turn.usage.input_tokens) + count_of(turn.usage.output_tokens)
+        grant = self._grants.get(turn.id) or await self.budgets.recall(turn, max_tokens)
+        if grant is None:
+            counted = False
+        elif grant.lines:
+            also = await self.usage.changes(turn, micro)
+            counted = await self.budgets.settle(grant, Spent(tokens, micro), turn.agent, also)
+        else:
+            counted = await self.usage.note(turn, micro)
+        if counted:
+            await self._rates.charge(Principal(turn.tenant, turn.user, turn.roles), tokens)
+        self.let_go(turn)
+
+
+def micro_of(usage: Usage) -> int | None:
+    """The cost of a turn in whole micro-USD; None: not known, or its agent says what is no cost."""
+    if usage.cost_usd is None or not 0 <= usage.cost_usd <= _USD_MAX:
+        return None
+    return whole(exact(usage.cost_usd) * MICRO)

@@ -1,0 +1,35 @@
+"""Places in a text that hold something personal or secret. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Literal, NamedTuple
+
+Kind = Literal["secret", "email", "iban", "card", "phone", "ip", "literal"]
+
+
+class Span(NamedTuple):
+    """The characters from `start` to before `end`, and what they are."""
+
+    start: int
+    end: int
+    kind: Kind
+
+
+# Looks through a text once, in time that grows as its length does, whatever is in it.
+Finder = Callable[[str], Iterable[Span]]
+
+
+def apart(spans: Iterable[Span]) -> list[Span]:
+    """The spans in order, without those that overlap an earlier one. Of two that begin together the
+    longer stays; of two alike the one that was given first.
+    """
+    longest_first = sorted(spans, key=attrgetter("end"), reverse=True)
+    kept: list[Span] = []
+    end = 0
+    for span in sorted(longest_first, key=attrgetter("start")):
+        if span.start >= end:
+            kept.append(span)
+            end = span.end
+    return kept

@@ -1,0 +1,1 @@
+"""Who is calling: the one place that turns a request into a principal."""

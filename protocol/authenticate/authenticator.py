@@ -1,0 +1,112 @@
+"""Asks callers who they are, and follows what becomes of the credentials that they showed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import time
+from typing import Final
+
+import structlog
+from aiohttp.web_request import BaseRequest
+
+from pool.errors import StoreUnavailable
+from pool.guard.caller import OWNER, BadCredential, Caller
+from pool.guard.keys import PREFIX, ApiKeys, is_key
+from pool.store.cabinet import Cabinet
+from protocol.authenticate.config import AuthConfig
+from protocol.authenticate.credentials import shown
+from protocol.authenticate.live import Live
+from protocol.authenticate.tokens import TokenDoor, token_door
+from protocol.problems import Unauthenticated
+
+_EVERY_S: Final = 1.0
+
+_log = structlog.get_logger("protocol.authenticate")
+
+
+class Authenticator:
+    """Knows who calls. What is open in the name of a credential is in `live`: it ends when the
+    credential does.
+
+    `ConfigError` if tokens are to be checked with a key that does not fit, or without the library.
+    """
+
+    def __init__(
+        self, config: AuthConfig, cabinet: Cabinet, *, wall: Callable[[], float] = time
+    ) -> None:
+        self.config = config
+        self.live = Live()
+        self._wall = wall
+        self._keys = ApiKeys(cabinet, wall=wall) if config.with_keys else None
+        self._tokens: TokenDoor | None = token_door(config.rules) if config.with_tokens else None
+        self._reachable = True
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Authenticator {self.config.mode}, {self.live!r}>"
+
+    async def caller(self, request: BaseRequest) -> Caller:
+        """Who sends a request; `Unauthenticated`, or `StoreUnavailable` if that cannot be known."""
+        if self.config.open:
+            return OWNER
+        return await self.caller_with(shown(request))
+
+    async def caller_with(self, text: str) -> Caller:
+        """Who shows this key or token."""
+        try:
+            if text.startswith(PREFIX) and self._keys is not None:
+                return await self._keys.verify(text)
+            if self._tokens is not None:
+                return await self._tokens.verify(text)
+        except BadCredential as bad:
+            raise Unauthenticated(str(bad)) from None
+        raise Unauthenticated("this is no API key")
+
+    def check(self, caller: Caller) -> None:
+        """`Unauthenticated` if what a caller showed before does not count any more."""
+        good = caller.expires_at is None or caller.expires_at > self._wall()
+        if self._keys is not None and is_key(caller.credential):
+            good = self._keys.counts(caller.credential)
+        if not good:
+            raise Unauthenticated("the credentials were withdrawn, or have expired")
+
+    async def start(self) -> None:
+        """Learn the keys, then follow them. A store that is away is no reason not to start."""
+        if self.config.open:
+            return
+        await self._try()
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="authenticator")
+
+    async def stop(self) -> None:
+        """Follow no more. May be called twice."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        if self._tokens is not None:
+            await self._tokens.close()
+
+    async def refresh(self) -> None:
+        """Follow the store, and end what is open with credentials that no longer count."""
+        self.live.expire(self._wall())
+        if self._keys is not None:
+            for credential in await self._keys.refresh():
+                self.live.withdraw(credential)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            await self._try()
+
+    async def _try(self) -> None:
+        try:
+            await self.refresh()
+            self._reachable = True
+        except StoreUnavailable as error:
+            if self._reachable:
+                # once for an outage; the keys that are known go on counting
+                self._reachable = False
+                _log.warning("it is not known which keys were withdrawn", error=error.code)
+        except Exception:
+            _log.exception("keys cannot be followed", remedy="it is done again: report this")

@@ -1,0 +1,81 @@
+"""The audit log of a server's process, and of the commands that an operator gives next to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from pool.errors import ConfigError
+from pool.guard.audit import Audit, Sink
+from pool.guard.audit_file import FileSink
+from pool.guard.audit_records import Seal
+from pool.guard.audit_store import StoreSink
+from pool.store.base import Store
+from pool.turn import Principal
+from protocol.settings import AuditSettings
+
+# One process has one file: commands have another one than the server, next to it.
+_OF_COMMANDS: Final = ".commands"
+
+
+class Notes:
+    """What a command did, noted in the audit log if there is one. The operator is who the system
+    says: the number of the user.
+    """
+
+    def __init__(self, audit: Audit | None) -> None:
+        self._audit = audit
+        self._who = Principal("", f"uid:{os.getuid()}", ("admin",))
+
+    def done(self, verb: str, subject: str, *, reason: str = "") -> None:
+        """`verb` was done to `subject`, for `reason`."""
+        if self._audit is not None:
+            self._audit.record(f"admin.{verb}", "done", self._who, subject, reason=reason)
+
+
+def audit_of(
+    settings: AuditSettings, store: Store, *, chain: str, beside: str = ""
+) -> Audit | None:
+    """The audit log that is configured, to be opened; None if there is none. `beside` ends the name
+    of its file. `ConfigError` for a key that cannot be.
+    """
+    if settings.to == "off":
+        return None
+    sink: Sink = StoreSink(store)
+    if settings.to != "store":
+        sink = FileSink(Path(settings.to + beside), fsync=settings.fsync)
+    seal = seal_of(settings.key_file, option="audit.key_file")
+    return Audit(sink, chain=chain, seal=seal, config=settings)
+
+
+@asynccontextmanager
+async def noting(settings: AuditSettings, store: Store) -> AsyncIterator[Notes]:
+    """Where a command notes what it does. It does nothing if its log cannot be opened:
+    `ConfigError`, `StoreUnavailable`.
+    """
+    chain = f"command-{uuid4().hex[:12]}"
+    audit = audit_of(settings, store, chain=chain, beside=_OF_COMMANDS)
+    if audit is None:
+        yield Notes(None)
+        return
+    await audit.open()
+    try:
+        yield Notes(audit)
+    finally:
+        await audit.close()
+
+
+def seal_of(key_file: str | None, *, option: str) -> Seal:
+    """The seal with the key of a file; `ConfigError` if there is none, or it is too short."""
+    if key_file is None:
+        return Seal()
+    try:
+        return Seal(Path(key_file).read_bytes().rstrip(b"\r\n"))
+    except OSError as error:
+        raise ConfigError(option, key_file, error.strerror or "is not readable") from None
+    except ValueError as error:
+        raise ConfigError(option, key_file, str(error)) from None

@@ -1,0 +1,342 @@
+"""The audit log as its users have it: records go in, a chain comes out, nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from pool.errors import ConfigError, StoreUnavailable
+from pool.guard.audit import BATCH_MAX, Audit, AuditConfig
+from pool.guard.audit_chain import Checker
+from pool.guard.audit_records import Head, Record, Seal, Sealed, read_line
+from pool.observer import AgentStateNotice, TurnRefusedNotice
+from pool.turn import Principal
+
+ANN = Principal("acme", "ann", ("user", "admin"))
+
+
+class Slate:
+    """A sink in memory that can be told to fail, or to stand still."""
+
+    def __init__(self, head: Head | None = None) -> None:
+        self.head = head
+        self.lines: list[bytes] = []
+        self.batches: list[int] = []
+        self.error: Exception | None = None
+        self.may_write = asyncio.Event()
+        self.may_write.set()
+        self.tried = asyncio.Event()
+        self.closed = False
+
+    async def open(self, chain: str) -> Head | None:
+        return self.head
+
+    async def write(self, records: Sequence[Sealed]) -> None:
+        self.tried.set()
+        await self.may_write.wait()
+        if self.error is not None:
+            raise self.error
+        self.batches.append(len(records))
+        self.lines += [record.line for record in records]
+
+    async def close(self) -> None:
+        self.closed = True
+
+    @property
+    def records(self) -> list[Record]:
+        """All that was written."""
+        read = [read_line(line) for line in self.lines]
+        return [each[1] for each in read if each is not None]
+
+    @property
+    def actions(self) -> list[str]:
+        """What the records say was done."""
+        return [record.action for record in self.records]
+
+
+@asynccontextmanager
+async def opened(slate: Slate, seal: Seal | None = None, **config: Any) -> AsyncIterator[Audit]:
+    """An audit log, open until the block is left."""
+    audit = Audit(
+        slate, chain="p1", seal=seal, config=AuditConfig(**config), wall=lambda: 1_700_000_000.25
+    )
+    await audit.open()
+    try:
+        yield audit
+    finally:
+        await audit.close()
+
+
+def whole(slate: Slate, seal: Seal | None = None) -> bool:
+    """Whether nothing is wrong with what was written."""
+    checker = Checker(seal or Seal())
+    for line in slate.lines:
+        checker.read("here", line)
+    checker.end(1_700_000_000.25)
+    return checker.findings == []
+
+
+async def test_a_record_has_who_what_and_what_came_of_it() -> None:
+    """And the digest of arguments, never themselves; all between the chain's beginning and end."""
+    slate = Slate()
+    async with opened(slate) as audit:
+        digest = audit.digest({"to": "secret@example.com"})
+        audit.record("tool.call", "denied", ANN, "tool:mail", "r1", digest, reason="risk")
+    begin, record, end = slate.records
+    assert (begin.action, begin.outcome, begin.number) == ("audit.opened", "new", 1)
+    assert (record.tenant, record.user, record.roles) == ("acme", "ann", ("user", "admin"))
+    assert (record.action, record.outcome, record.reason) == ("tool.call", "denied", "risk")
+    assert (record.subject, record.request_id, record.at) == ("tool:mail", "r1", 1_700_000_000.25)
+    assert record.arguments == digest == audit.digest({"to": "secret@example.com"})
+    assert (end.action, end.number) == ("audit.closed", 3)
+    assert b"secret@" not in b"".join(slate.lines)
+    assert whole(slate)
+    assert slate.closed
+
+
+async def test_digests_differ_with_the_arguments_and_with_the_key() -> None:
+    """The order of the arguments' names is no difference."""
+    plain, keyed = Seal(), Seal(b"k" * 32)
+    assert plain.digest({"a": 1, "b": 2}) == plain.digest({"b": 2, "a": 1})
+    assert plain.digest({"a": 1}) != plain.digest({"a": 2})
+    assert plain.digest({"a": 1}) != keyed.digest({"a": 1})
+    assert plain.digest({"a": object()}) == plain.digest({"a": "<object>"})
+
+
+async def test_without_the_key_a_sealed_chain_cannot_be_made() -> None:
+    """What was sealed with it is whole only to who has it; a short key is refused."""
+    slate = Slate()
+    async with opened(slate, Seal(b"k" * 32)) as audit:
+        audit.record("turn.accept", "accepted", ANN)
+    assert whole(slate, Seal(b"k" * 32))
+    assert not whole(slate)
+    assert not whole(slate, Seal(b"l" * 32))
+    assert "kkk" not in repr(Seal(b"k" * 32))
+    with pytest.raises(ValueError, match="at least 32 bytes"):
+        Seal(b"k" * 31)
+
+
+async def test_records_are_written_in_batches_in_their_order() -> None:
+    """What comes within a moment is one write; a flood is several of a bounded size."""
+    slate = Slate()
+    async with opened(slate) as audit:
+        for number in range(2 * BATCH_MAX):
+            audit.record("turn.accept", "accepted", ANN, f"turn:{number}")
+        assert slate.lines == []
+    turns = [record.subject for record in slate.records[1:-1]]
+    assert turns == [f"turn:{number}" for number in range(2 * BATCH_MAX)]
+    assert slate.batches == [BATCH_MAX, BATCH_MAX, 2]
+    assert whole(slate)
+
+
+async def test_a_flood_is_written_without_a_pause() -> None:
+    """Full batches follow each other at once, and others have their turn in between."""
+    slate = Slate()
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while len(slate.batches) < 40:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    async with opened(slate, buffer_max=40 * BATCH_MAX) as audit:
+        began = asyncio.get_running_loop().time()
+        for _ in range(40 * BATCH_MAX - 1):
+            audit.record("turn.accept", "accepted", ANN)
+        await tick()
+        assert asyncio.get_running_loop().time() == began
+    assert ticks >= 40
+
+
+async def test_a_chain_goes_on_where_it_was_left() -> None:
+    """With the number and the hash of its last record, under its own name."""
+    slate = Slate(Head("old", 7, "f" * 64))
+    async with opened(slate) as audit:
+        pass
+    first = slate.records[0]
+    assert (first.chain, first.number, first.prev) == ("old", 8, "f" * 64)
+    assert first.outcome == "continued"
+    assert audit.head.number == 9
+
+
+async def test_who_has_nothing_to_say_says_that() -> None:
+    """A process that lives leaves a record at least every `alive_s`."""
+    slate = Slate()
+    async with opened(slate, alive_s=30.0):
+        await asyncio.sleep(100)
+    assert slate.actions == ["audit.opened", *["audit.alive"] * 3, "audit.closed"]
+    assert slate.records[1].reason == "30"
+
+
+async def test_turns_are_refused_while_the_log_cannot_be_written() -> None:
+    """And taken again when it can; what waited meanwhile is written, once."""
+    slate = Slate()
+    with capture_logs() as logs:
+        async with opened(slate) as audit:
+            audit.check()
+            slate.error = StoreUnavailable("the disk is full")
+            audit.record("turn.accept", "accepted", ANN)
+            await asyncio.sleep(5)
+            with pytest.raises(StoreUnavailable, match="no turn is taken") as refused:
+                audit.check()
+            assert refused.value.retry_after_s == 1.0
+            assert "failing" in repr(audit)
+            slate.error = None
+            await asyncio.sleep(2)
+            audit.check()
+    assert slate.actions == ["audit.opened", "turn.accept", "audit.closed"]
+    assert whole(slate)
+    said = [(log["event"], log.get("error")) for log in logs]
+    assert said == [
+        ("the audit log cannot be written", "the disk is full"),
+        ("the audit log can be written again", None),
+    ]
+
+
+async def test_turns_go_on_unrecorded_where_that_is_wanted() -> None:
+    """With `warn` nothing is refused; the log says so."""
+    slate = Slate()
+    with capture_logs() as logs:
+        async with opened(slate, unwritable="warn") as audit:
+            slate.error = StoreUnavailable("the disk is full")
+            await asyncio.sleep(5)
+            audit.check()
+            slate.error = None
+    assert logs[0]["turns"] == "go on unrecorded"
+
+
+async def test_records_beyond_the_buffer_are_counted_in_the_log() -> None:
+    """Memory is bounded; that records are missing is itself a record."""
+    slate = Slate()
+    slate.error = StoreUnavailable("the disk is full")
+    with capture_logs() as logs:
+        async with opened(slate, buffer_max=3) as audit:
+            for number in range(10):
+                audit.record("turn.accept", "accepted", ANN, f"turn:{number}")
+            with pytest.raises(StoreUnavailable):
+                audit.check()
+            await asyncio.sleep(5)
+            slate.error = None
+            await asyncio.sleep(5)
+            audit.check()
+    assert slate.actions == [
+        "audit.opened",
+        *["turn.accept"] * 2,
+        "audit.lost",
+        "audit.closed",
+    ]
+    assert slate.records[3].reason == "8"
+    assert whole(slate)
+    assert [log["event"] for log in logs].count("audit records are lost") == 1
+
+
+async def test_a_defect_of_the_sink_is_no_end_of_the_log() -> None:
+    """Whatever it raises, it is tried again, and its text is not logged."""
+    slate = Slate()
+    slate.error = RuntimeError("secret")
+    with capture_logs() as logs:
+        async with opened(slate) as audit:
+            await asyncio.sleep(3)
+            with pytest.raises(StoreUnavailable):
+                audit.check()
+            slate.error = None
+            await asyncio.sleep(3)
+    assert slate.actions == ["audit.opened", "audit.closed"]
+    assert all(log.get("error") in (None, "RuntimeError") for log in logs)
+
+
+async def test_what_cannot_be_written_at_the_end_does_not_hold_the_process() -> None:
+    """Closing takes no longer than the grace, and says what was lost."""
+    slate = Slate()
+    slate.may_write.clear()
+    with capture_logs() as logs:
+        async with opened(slate) as audit:
+            audit.record("turn.accept", "accepted", ANN)
+            began = asyncio.get_running_loop().time()
+            await audit.close(grace_s=2.0)
+            assert asyncio.get_running_loop().time() - began == pytest.approx(2.0)
+    assert logs[-1]["event"] == "the audit log was not closed in time"
+    assert logs[-1]["records_lost"] == 3
+    assert slate.closed
+
+
+async def test_a_sink_that_does_not_close_is_told() -> None:
+    """Once it fails, once it takes too long; neither holds the process."""
+
+    class Failing(Slate):
+        async def close(self) -> None:
+            raise StoreUnavailable("the disk is gone")
+
+    class Endless(Slate):
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    for slate, event in (
+        (Failing(), "the audit log was not closed"),
+        (Endless(), "the audit log was not closed in time"),
+    ):
+        with capture_logs() as logs:
+            async with opened(slate):
+                pass
+        assert logs[-1]["event"] == event
+
+
+async def test_what_comes_after_the_end_is_lost_and_said() -> None:
+    """A closed log keeps nothing; closing it again does nothing."""
+    slate = Slate()
+    with capture_logs() as logs:
+        async with opened(slate) as audit:
+            await audit.close()
+            audit.record("turn.accept", "accepted", ANN)
+    assert slate.actions == ["audit.opened", "audit.closed"]
+    assert [log["why"] for log in logs] == ["it is closed"]
+
+
+async def test_texts_are_cut_and_made_writable() -> None:
+    """Whatever is in them, a record can be written, and is small."""
+    slate = Slate()
+    hostile = Principal("\ud800", "u" * 10_000, ("r" * 1_000,) * 1_000)
+    async with opened(slate) as audit:
+        audit.record("a" * 1_000, "o", hostile, "\x00\n" + "s" * 10_000)
+    record = slate.records[1]
+    assert (record.tenant, record.user, len(record.roles)) == ("?", "u" * 256, 32)
+    assert (len(record.action), record.subject[:3]) == (256, "\x00\ns")
+    assert b"\n" not in slate.lines[1]
+    assert whole(slate)
+
+
+async def test_refusals_of_a_pool_are_noted() -> None:
+    """As an observer; what else it is told is not its business."""
+    slate = Slate()
+    async with opened(slate) as audit:
+        audit.notice(TurnRefusedNotice("echo", "overloaded", "acme"))
+        audit.notice(AgentStateNotice("echo", "degraded", "it does not open"))
+    (record,) = slate.records[1:-1]
+    assert (record.action, record.outcome, record.reason) == (
+        "turn.accept",
+        "refused",
+        "overloaded",
+    )
+    assert (record.tenant, record.subject) == ("acme", "agent:echo")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("unwritable", "panic"),
+        ("buffer_max", 0),
+        ("batch_s", 0.0),
+        ("alive_s", float("nan")),
+        ("retry_s", -1.0),
+    ],
+)
+def test_mistakes_in_the_configuration_are_named(option: str, value: Any) -> None:
+    """With the option, when it is made."""
+    with pytest.raises(ConfigError, match=option):
+        AuditConfig(**{option: value})

@@ -1,0 +1,200 @@
+"""The ledger: everything that a turn costs, from its admission to its end."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from pool.errors import BudgetExceeded, ConfigError, RateLimited, StoreUnavailable
+from pool.guard.budget import Budget
+from pool.guard.ledger import CostConfig, Ledger, micro_of
+from pool.guard.prices import Price
+from pool.guard.quota import QuotaLimits
+from pool.guard.rates import RateLimit
+from pool.turn import ANYONE, Principal, Usage
+from tests.support.spending import Clock, a_turn, memory
+from tests.support.stores import FailingStore
+
+TODAY = date(2026, 11, 21)
+PRICED = CostConfig(
+    prices={"m": Price(input=1, output=2)},
+    budgets=(Budget(name="b", tokens=1_000, usd=0.01, reserve_tokens=500),),
+    turns=QuotaLimits(each=2),
+    rates=(RateLimit(amount=5), RateLimit(what="tokens", amount=700)),
+)
+
+
+def ledger_of(config: CostConfig = PRICED) -> tuple[Ledger, FailingStore]:
+    """A ledger in a memory store of its own."""
+    clock = Clock()
+    store = FailingStore(memory(clock))
+    return Ledger(config, store=store, wall=clock), store
+
+
+def used() -> Usage:
+    return Usage(input_tokens=400, output_tokens=300, requests=1, models=("m",))
+
+
+async def test_a_turn_is_admitted_priced_and_settled() -> None:
+    """Its cost is in its usage, in the budget, in the book, and its tokens in the rate."""
+    ledger, _ = ledger_of()
+    turn = a_turn()
+    await ledger.check(Principal("acme", "ann"))
+    grant = await ledger.admit(turn)
+    turn.usage = used()
+
+    ledger.price(turn.usage)
+    await ledger.settle(turn)
+
+    assert grant.reserved and turn.usage.cost_usd == 0.001
+    assert [(each.spent, each.reserved) for each in await ledger.budgets.standing(turn)] == [
+        (700, 0),
+        (1_000, 0),
+    ]
+    (total,) = await ledger.usage.query(TODAY, TODAY, ())
+    assert (total.totals.turns, total.totals.cost_micro) == (1, 1_000)
+    with pytest.raises(RateLimited, match="tokens"):
+        await ledger.check(Principal("acme", "ann"))
+    assert ledger.turns.held("acme") == 0
+
+
+async def test_an_end_costs_the_store_one_call_more_for_rates_of_tokens_only() -> None:
+    """Budget and usage are counted in one step."""
+    ledger, store = ledger_of(CostConfig(budgets=PRICED.budgets))
+    first, second = a_turn(usage=used()), a_turn(usage=used())
+    for turn in (first, second):
+        store.calls.clear()
+        turn.usage = Usage()
+        await ledger.admit(turn)
+        await ledger.settle(turn)
+
+    assert store.calls == ["count", "count"]
+
+
+async def test_a_turn_that_was_not_accepted_costs_nothing() -> None:
+    """What was set aside is given back, and so is its place; more often is as well."""
+    ledger, _ = ledger_of()
+    turn = a_turn()
+    await ledger.admit(turn)
+
+    await ledger.withdraw(turn)
+    await ledger.withdraw(turn)
+
+    assert {each.reserved for each in await ledger.budgets.standing(turn)} == {0}
+    assert await ledger.usage.query(TODAY, TODAY, ()) == []
+    assert ledger.turns.held("acme") == 0
+
+
+async def test_a_tenant_has_so_many_turns_here() -> None:
+    """One more is refused, and one that the budget refuses takes no place."""
+    ledger, _ = ledger_of()
+    first, second = a_turn(), a_turn()
+    await ledger.admit(first)
+    await ledger.admit(second)
+    with pytest.raises(RateLimited, match="as many turns") as info:
+        await ledger.admit(a_turn())
+    assert info.value.states == ()
+
+    await ledger.withdraw(first)
+    await ledger.admit(a_turn())
+    await ledger.withdraw(second)
+    full = a_turn(tenant="other")
+    await ledger.admit(full)
+
+    with pytest.raises(BudgetExceeded):
+        await ledger.admit(a_turn(tenant="other"))
+    assert ledger.turns.held("other") == 1
+
+
+async def test_a_turn_that_moved_is_settled_where_it_ended() -> None:
+    """The process that it left counts it no more, the other settles it from its record."""
+    clock = Clock()
+    store = memory(clock)
+    here, there = (Ledger(PRICED, store=store, wall=clock) for _ in range(2))
+    turn = a_turn()
+    await here.admit(turn)
+    here.let_go(turn)
+    assert here.turns.held("acme") == 0
+    turn.usage = used()
+
+    there.price(turn.usage)
+    await there.settle(turn)
+    await there.settle(turn)
+
+    assert [(each.spent, each.reserved) for each in await here.budgets.standing(turn)] == [
+        (700, 0),
+        (1_000, 0),
+    ]
+    (total,) = await here.usage.query(TODAY, TODAY, ())
+    assert total.totals.turns == 1
+
+
+async def test_settling_may_be_tried_again() -> None:
+    """A store that was gone for a moment loses nothing and counts nothing twice."""
+    ledger, store = ledger_of()
+    turn = a_turn()
+    await ledger.admit(turn)
+    turn.usage = used()
+    ledger.price(turn.usage)
+    store.fail("count", times=1)
+    with pytest.raises(StoreUnavailable):
+        await ledger.settle(turn)
+    store.lose("count")
+    with pytest.raises(StoreUnavailable):
+        await ledger.settle(turn)
+
+    await ledger.settle(turn)
+
+    assert (await ledger.budgets.standing(turn))[0].spent == 700
+    assert (await ledger.usage.query(TODAY, TODAY, ()))[0].totals.turns == 1
+    assert ledger.turns.held("acme") == 0
+
+
+async def test_without_configuration_only_usage_is_counted() -> None:
+    """Nothing is refused, and a turn costs the store one call."""
+    ledger, store = ledger_of(CostConfig())
+    await ledger.check(ANYONE)
+    turn = a_turn()
+    await ledger.admit(turn)
+    assert store.calls == []
+
+    await ledger.settle(turn)
+
+    assert store.calls == ["put", "count"]
+    assert repr(ledger) == "<Ledger [0 granted] <Budgets []> <Rates [], 0 full>>"
+
+
+async def test_an_agent_may_say_itself_what_it_cost() -> None:
+    """Its own figure stays; without it an unknown price is no figure at all."""
+    ledger, _ = ledger_of()
+    said, unknown = Usage(input_tokens=1, cost_usd=0.5), Usage(input_tokens=1, models=("x",))
+
+    ledger.price(said)
+    ledger.price(unknown)
+
+    assert micro_of(said) == 500_000
+    assert unknown.cost_usd is None and micro_of(unknown) is None
+
+
+@pytest.mark.parametrize("cost_usd", [float("nan"), float("inf"), -1.0, 1e30])
+async def test_what_an_agent_makes_up_harms_no_counter(cost_usd: float) -> None:
+    """A cost that is none is not known; counts are cut to what can be."""
+    ledger, _ = ledger_of()
+    turn = a_turn()
+    await ledger.admit(turn)
+    turn.usage = Usage(input_tokens=-5, output_tokens=10**30, cost_usd=cost_usd)
+
+    ledger.price(turn.usage)
+    await ledger.settle(turn)
+
+    tokens, money = await ledger.budgets.standing(turn)
+    assert (tokens.spent, money.spent) == (10**12, 1_000)
+    (total,) = await ledger.usage.query(TODAY, TODAY, ())
+    assert (total.totals.input_tokens, total.totals.unpriced) == (0, 1)
+
+
+def test_two_budgets_of_one_name_are_a_mistake() -> None:
+    """They would count in one place."""
+    with pytest.raises(ConfigError, match=r"budget\.name"):
+        CostConfig(budgets=(Budget(name="b", tokens=1), Budget(name="b", usd=1.0)))

@@ -1,0 +1,213 @@
+"""Usage: counted once a turn, added up by whatever is asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from datetime import date, timedelta
+
+import pytest
+
+from pool.errors import ConfigError, InvalidRequest, StoreUnavailable
+from pool.guard.periods import day_of
+from pool.guard.usage import Group, Totals, UsageBook, UsageConfig, total_of
+from pool.guard.usage_tables import usage_csv, usage_json
+from pool.turn import Usage
+from tests.contract.stores import Opening, every_store
+from tests.support.spending import NOON, Clock, a_turn, memory
+from tests.support.stores import FailingStore
+
+TODAY = date(2026, 11, 21)
+
+
+def used(*models: str, tokens: int = 10) -> Usage:
+    return Usage(
+        input_tokens=tokens, output_tokens=1, requests=2, tool_calls=3, models=models or ("m",)
+    )
+
+
+def book_of(clock: Clock | None = None) -> tuple[UsageBook, FailingStore]:
+    """A book in a memory store of its own."""
+    clock = clock or Clock()
+    store = FailingStore(memory(clock))
+    return UsageBook(store, wall=clock, config=UsageConfig(keep_days=30)), store
+
+
+@every_store
+async def test_turns_are_added_up_by_what_is_asked_for(opening: Opening) -> None:
+    """By nothing, by one property, or by several; a book of another process adds to the same."""
+    now = time.time()
+    today = day_of(now)
+    async with opening() as (store, _):
+        books = [UsageBook(store, wall=lambda: now) for _ in range(2)]
+        for number in range(6):
+            turn = a_turn(tenant=f"t{number % 2}", agent=f"a{number % 3}", usage=used())
+            await books[number % 2].note(turn, 100)
+
+        (total,) = await books[0].query(today, today, ())
+        by_agent = await books[1].query(today, today, ["agent"])
+        both = await books[0].query(today, today, ["day", "tenant"])
+        one = await books[0].query(today, today, ["user", "model"], tenant="t1", agent="a1")
+
+    assert total.totals == Totals(6, 60, 6, 12, 18, 600, 0)
+    assert [(each.values, each.totals.turns) for each in by_agent] == [
+        (("a0",), 2),
+        (("a1",), 2),
+        (("a2",), 2),
+    ]
+    assert [each.values for each in both] == [(today.isoformat(), "t0"), (today.isoformat(), "t1")]
+    assert one == [Group(("ann", "m"), Totals(1, 10, 1, 2, 3, 100, 0))]
+
+
+async def test_a_turn_is_counted_once() -> None:
+    """Whoever lost the answer may ask again."""
+    book, store = book_of()
+    turn = a_turn(usage=used())
+    store.lose("count")
+    with pytest.raises(StoreUnavailable):
+        await book.note(turn, 5)
+
+    assert not await book.note(turn, 5)
+
+    assert (await book.query(TODAY, TODAY, ()))[0].totals.turns == 1
+
+
+async def test_a_turn_without_a_price_is_counted_as_that() -> None:
+    """Its tokens count, its cost is not known."""
+    book, _ = book_of()
+    await book.note(a_turn(usage=used()), None)
+    await book.note(a_turn(usage=used()), 7)
+
+    (group,) = await book.query(TODAY, TODAY, ())
+
+    assert (group.totals.turns, group.totals.cost_micro, group.totals.unpriced) == (2, 7, 1)
+
+
+async def test_a_turn_counts_on_the_day_of_its_end() -> None:
+    """A turn that began the day before belongs to the day on which it ended."""
+    book, _ = book_of()
+    turn = a_turn(usage=used(), at=NOON - 86_400)
+    turn.finished_at = NOON - 43_201
+    await book.note(turn, 0)
+
+    yesterday = TODAY - timedelta(days=1)
+    assert [each.values for each in await book.query(yesterday, TODAY, ["day"])] == [
+        ("2026-11-20",)
+    ]
+
+
+async def test_several_models_are_one_row() -> None:
+    """Their order, and odd signs in them, make no difference."""
+    book, _ = book_of()
+    await book.note(a_turn(usage=used("b/x:1", "a")), 0)
+    await book.note(a_turn(usage=used("a", "b/x:1")), 0)
+
+    (group,) = await book.query(TODAY, TODAY, ["model"])
+
+    assert group.values == ("a+b/x:1",) and group.totals.turns == 2
+
+
+async def test_a_row_is_written_down_once() -> None:
+    """The next turn of the same kind costs the store one call."""
+    book, store = book_of()
+    for _ in range(3):
+        await book.note(a_turn(usage=used()), 0)
+
+    assert store.calls == ["put", "count", "count", "count"]
+    assert repr(book) == "<UsageBook 1 rows written>"
+
+
+async def test_many_rows_are_read_in_parts() -> None:
+    """More rows than a page has, and more numbers than a call may ask for, are all added up."""
+    book, _ = book_of()
+    for number in range(1_100):
+        await book.note(a_turn(user=f"u{number}", usage=used()), 1)
+
+    assert len(await book.query(TODAY, TODAY, ["user"])) == 1_100
+    assert (await book.query(TODAY, TODAY, ()))[0].totals.cost_micro == 1_100
+    assert (await book.query(TODAY, TODAY, (), user="u7"))[0].totals.turns == 1
+
+
+async def test_rows_are_forgotten_after_their_time() -> None:
+    """They are kept for as many days as configured, and their numbers go by themselves."""
+    clock = Clock()
+    book, _ = book_of(clock)
+    await book.note(a_turn(usage=used()), 1)
+    clock.now += 30 * 86_400
+    assert await book.forget() == 0
+    assert len(await book.query(TODAY, TODAY, ())) == 1
+
+    clock.now += 86_400
+
+    assert await book.forget() == 1
+    assert await book.query(TODAY, TODAY, ()) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [(TODAY, TODAY - timedelta(days=1)), (TODAY - timedelta(days=366), TODAY)]
+)
+async def test_days_that_cannot_be_asked_about_are_refused(first: date, last: date) -> None:
+    """Backwards, or more than a year."""
+    book, _ = book_of()
+
+    with pytest.raises(InvalidRequest):
+        await book.query(first, last, ())
+
+
+@pytest.mark.parametrize("days", [0, 4_001])
+def test_usage_is_kept_for_days_that_make_sense(days: int) -> None:
+    """The error names the option."""
+    with pytest.raises(ConfigError, match="keep_days"):
+        UsageConfig(keep_days=days)
+
+
+def test_the_turns_of_a_session_are_added_up() -> None:
+    """From their records, which have it all."""
+    assert total_of([(used(), 5), (used(), None)]) == Totals(2, 20, 2, 4, 6, 5, 1)
+
+
+GROUPS = [
+    Group(("acme", "m"), Totals(3, 10, 5, 3, 0, 1_500_000, 1)),
+    Group(("=HYPERLINK()", 'odd, "name"'), Totals(1, 1, 1, 1, 0, 0, 1)),
+]
+
+
+def test_usage_as_json() -> None:
+    """Money in US dollars; null if no turn had a price."""
+    told = json.loads(usage_json(GROUPS, ["tenant", "model"], TODAY, TODAY))
+
+    assert (told["since"], told["until"], told["by"]) == (
+        "2026-11-21",
+        "2026-11-21",
+        ["tenant", "model"],
+    )
+    assert told["usage"][0] == {
+        "tenant": "acme",
+        "model": "m",
+        "turns": 3,
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "requests": 3,
+        "tool_calls": 0,
+        "cost_usd": 1.5,
+        "unpriced_turns": 1,
+    }
+    assert told["usage"][1]["cost_usd"] is None
+
+
+def test_usage_as_csv() -> None:
+    """A line of names, quotes where they are needed, and no formulas for a spreadsheet."""
+    names, first, second = csv.reader(io.StringIO(usage_csv(GROUPS, ["tenant", "model"])))
+
+    assert names[:3] == ["tenant", "model", "turns"] and len(names) == len(first) == len(second)
+    assert first == ["acme", "m", "3", "10", "5", "3", "0", "1.5", "1"]
+    assert second[:2] == ["'=HYPERLINK()", 'odd, "name"']
+    assert second[-2] == ""
+
+
+def test_nothing_used_is_an_empty_table() -> None:
+    """The names are there all the same."""
+    assert usage_csv([], []).count("\n") == 1
+    assert json.loads(usage_json([], [], TODAY, TODAY))["usage"] == []
