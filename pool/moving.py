@@ -71,7 +71,7 @@ class Moving:
                 self._turns.withdraw(turn)
                 self._turns.leave(turn)
         if session.current is None:
-            self._turns.settle(session)
+            self._turns.sessions.settle(session)
 
     def set_down(self, turn: LiveTurn) -> None:
         """Its agent has stopped so that another process may have the turn."""

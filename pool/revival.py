@@ -85,7 +85,7 @@ class Revival:
         if first is not None and first.phase in ("queued", "waiting") and not first.moved:
             self.begin_again(first)
         elif first is None:
-            self._turns.settle(session)
+            self._turns.sessions.settle(session)
 
     def begin_again(self, turn: LiveTurn) -> None:
         """It is the turn of one that had begun elsewhere, or is first in its session."""

@@ -71,7 +71,7 @@ class Turns:
         self._config = config
         self._store = store
         self._durable = store.durable
-        self._sessions = sessions
+        self.sessions = sessions
         self._dispatchers = dispatchers
         self._observers = observers
         self._deliveries = deliveries
@@ -360,17 +360,13 @@ class Turns:
         elif session.foreign and not session.turns:
             self.moving.hand_back_soon(session)
         elif following is None:
-            self._sessions.settle(session)
+            self.sessions.settle(session)
         elif session.arriving:
             return
         elif following.record.attempt:
             self.revival.begin_again(following)
         else:
             self._dispatchers[following.record.agent].ready(following)
-
-    def settle(self, session: Session) -> None:
-        """Nothing of it may be left."""
-        self._sessions.settle(session)
 
     def forget(self, turn: LiveTurn) -> None:
         """It is no longer among the turns of this process."""
