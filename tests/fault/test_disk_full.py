@@ -120,7 +120,7 @@ async def test_a_full_disk_under_redis_refuses_and_recovers(tmp_path: Path) -> N
             accepted = await survives(
                 replica,
                 caller,
-                fill=lambda: limit_files(redis.pid, largest(redis.directory, "append*/*")),
+                fill=lambda: limit_files(redis.pid, largest(redis.directory, "**/*append*")),
                 mend=lambda: limit_files(redis.pid, resource.RLIM_INFINITY),
             )
         await audit(redis.url, replicas.runs, accepted=accepted)
@@ -133,7 +133,7 @@ def limit_files(pid: int, size: int) -> None:
 
 def largest(directory: Path, pattern: str) -> int:
     """The size of the largest of some files."""
-    return max(path.stat().st_size for path in directory.glob(pattern))
+    return max(path.stat().st_size for path in directory.glob(pattern) if path.is_file())
 
 
 @contextmanager
