@@ -169,7 +169,7 @@ async def test_control_characters_are_not_reflected(served: tuple[Fleet, RedisSe
             for bad in (b"a\r\nX-Evil: 1", b"a\x00b", b"a\nb", b"a\rb"):
                 answer = await raw(
                     fleet[0].port,
-                    b"POST /v1/sessions/good/turns HTTP/1.1\r\nHost: x\r\n"
+                    b"POST /v1/sessions/good/turns HTTP/1.1\r\nHost: 127.0.0.1\r\n"
                     b"Content-Type: application/json\r\nContent-Length: 2\r\n"
                     b"Connection: close\r\n" + name + b": " + bad + b"\r\n\r\n{}",
                 )
