@@ -38,7 +38,9 @@ class Sessions:
         """The session of a turn that the store has accepted; None: another process holds it."""
         session = self._sessions.get(key)
         if accepted.lease is None:
-            return session if session is not None and session.lease is not None else None
+            # a lease that was released may still be here, until the answer to that comes
+            held = None if session is None else session.lease
+            return session if held is not None and held.owner == accepted.owner else None
         return self.take(accepted.lease, accepted.end)
 
     def take(self, lease: Lease, end: Cursor) -> Session:

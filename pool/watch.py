@@ -266,6 +266,8 @@ class Watch(Records, ABC):
         stored = partial(super().turn, turn.id, principal=principal)
         look_s, looked_at = _LOOK_S, self._loop.time()
         try:
+            # it may have ended between what was read before and where the reader begins
+            turn = await insist(stored)
             while not (turn.ended or (until_paused and turn.state == "waiting" and turn.pending)):
                 self._check_open(turn)
                 if turn.id in self._turns.live:

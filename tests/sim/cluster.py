@@ -158,7 +158,7 @@ class _Simulation:
                 replica.witness,
                 self.random,
                 tenants=self.tenants,
-                sessions=self.random.randrange(1, 4),
+                sessions=self.random.choice([1, 1, 2]),
                 nests=NESTS,
                 odd=self.scenario.steps,
             )
@@ -225,7 +225,7 @@ class _Simulation:
                 await self.clients.call()
                 await asyncio.sleep(self.random.choice([0, 0, 0.1, self.random.random()]))
 
-        callers = [asyncio.create_task(caller()) for _ in range(self.random.randrange(2, 6))]
+        callers = [asyncio.create_task(caller()) for _ in range(self.random.randrange(3, 6))]
         done, pending = await asyncio.wait(callers, timeout=LONG_S / 4)
         if pending:
             self.book.wrong(15, f"callers wait for ever:\n{describe(pending)}\n{self._state()}")
@@ -251,7 +251,7 @@ class _Simulation:
     async def _chaos(self) -> None:
         faults = self.scenario.faults
         for _ in range(self.random.randrange(self.scenario.times + 1) if faults else 0):
-            await asyncio.sleep(self.random.choice([0.0, 0.3, 1.0]) + self.random.random())
+            await asyncio.sleep(self.random.choice([0.0, 0.2, 0.6]) + self.random.random())
             candidates = self.book.up()
             if candidates:
                 await self._fault(self.random.choice(candidates), self.random.choice(faults))
@@ -260,13 +260,14 @@ class _Simulation:
         random = self.random
         self._disturbed()
         replica.shaken = True
+        self.book.violent |= fault != "leave"
         if fault == "kill":
             replica.die()
         elif fault == "leave":
             replica.leave(random.choice([0.0, 0.5, 3.0]))
         elif fault == "stop":
             replica.remote.stop()
-            self._later(LEASE_S * random.choice([0.1, 0.5, 1.1, 2.0]), self._go_on, replica)
+            self._later(LEASE_S * random.choice([0.1, 1.1, 1.4, 2.0]), self._go_on, replica)
             return
         else:
             self.book.cut_off = True

@@ -48,6 +48,8 @@ class Book:
         self.replicas: list[Replica] = []
         # when something was done to a process or its way to the store
         self.faults: list[float] = []
+        # whether a process was killed, or lost its leases
+        self.violent = False
         # whether the store could not be reached by some process for a while
         self.cut_off = False
         # when somebody asked for the end of a turn and was told that it is on its way
@@ -135,7 +137,8 @@ class ReplicaWitness(Witness):
 
     def is_let_in(self, turn: LiveTurn) -> bool:
         """Also those that others admitted."""
-        return super().is_let_in(turn) or turn.id in self._remote.foreign
+        found = turn.id in self._remote.foreign or turn.id in self._book.ledger.doubted
+        return found or super().is_let_in(turn)
 
     def _session(self, key: SessionKey) -> Session | None:
         return self.pool._sessions.get(key)

@@ -148,7 +148,7 @@ def _may_fail(book: Book, asked: Asked, turn: Turn, runs: Sequence[Run], max_att
     if turn.error is None:
         return False
     if turn.error.code == "dead_letter":
-        broken = asked.may("crash") or bool(book.faults)
+        broken = asked.may("crash") or book.violent
         return broken and turn.attempt >= max_attempts
     raised = any(run.how == "raised" and run.attempt == turn.attempt for run in runs)
     return raised and turn.error.code == "agent_failed"
