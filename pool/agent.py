@@ -8,23 +8,29 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from pool.events import Event
-from pool.turn import Message, Principal, Risk
+from pool.turn import Mark, Message, Principal, Risk, TurnRequest
 
 
 class ToolCall(Struct, frozen=True):
-    """A call of a tool that the agent wants to make. `call_id` is unique within the turn."""
+    """A call of a tool that the agent wants to make. `call_id` is unique within the turn; `risk` is
+    what the tool's author says of it (None: nothing).
+    """
 
     call_id: str
     name: str
     arguments: dict[str, Any] = {}
+    risk: Risk | None = None
 
 
 class Decision(Struct, frozen=True):
-    """The answer of the gate. `ask` means: a human decides; end the turn as `paused`."""
+    """The answer of the gate. `ask` means: a human decides; end the turn as `paused`. `deciders`:
+    one of these roles may (none: whoever asked for the turn, and operators).
+    """
 
     action: Literal["allow", "deny", "ask"]
     reason: str = ""
     risk: Risk = "write"
+    deciders: tuple[str, ...] = ()
 
 
 ALLOW = Decision("allow")
@@ -69,13 +75,14 @@ class TurnEnd(Struct, frozen=True):
     was. `limit`: it stopped at `max_steps` or `max_tokens`; what was said counts.
 
     `output` is used only if no text was emitted. The state is replaced by `state` or grows by
-    `append`; with neither it stays as it is.
+    `append`; with neither it stays as it is. `marks` say how the answer came about.
     """
 
     status: Literal["done", "paused", "limit"] = "done"
     output: str | None = None
     state: bytes | None = None
     append: bytes | None = None
+    marks: tuple[Mark, ...] = ()
 
 
 class Context(Protocol):
@@ -100,6 +107,14 @@ class Context(Protocol):
     @property
     def principal(self) -> Principal:
         """Who asked."""
+
+    @property
+    def request(self) -> TurnRequest:
+        """What was asked for: its priority, its metadata, how complex the caller thinks it is."""
+
+    @property
+    def model(self) -> str | None:
+        """The model to use instead of the agent's own, if a budget says so."""
 
     @property
     def deadline(self) -> float:

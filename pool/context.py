@@ -16,6 +16,7 @@ from pool.errors import AgentFailed, Conflict, LimitExceeded
 from pool.events import (
     ApprovalRequested,
     Event,
+    ModelDecided,
     ReasoningDelta,
     TextDelta,
     ToolCalled,
@@ -23,17 +24,17 @@ from pool.events import (
     UsageReported,
 )
 from pool.live import LiveTurn
-from pool.observer import Observers, ToolDecidedNotice
+from pool.observer import ModelDecidedNotice, Observers, ToolDecidedNotice
 from pool.store.base import StateChange
 from pool.text import writable
-from pool.turn import PendingCall, Principal
+from pool.turn import PendingCall, Principal, TurnRequest
 
 if TYPE_CHECKING:
     from pool.turns import Turns
 
 
 # What an agent may emit. The other events are the pool's to tell.
-_EMITTED = (TextDelta, ReasoningDelta, ToolCalled, ToolReturned, UsageReported)
+_EMITTED = (TextDelta, ReasoningDelta, ToolCalled, ToolReturned, UsageReported, ModelDecided)
 
 
 class TurnContext(Struct, eq=False):
@@ -80,6 +81,17 @@ class TurnContext(Struct, eq=False):
     def principal(self) -> Principal:
         """Who asked."""
         return self._turn.principal
+
+    @property
+    def request(self) -> TurnRequest:
+        """What was asked for."""
+        return self._turn.record.request
+
+    @property
+    def model(self) -> str | None:
+        """The model to use instead of the agent's own, if a budget says so."""
+        grant = self._turn.grant
+        return None if grant is None else grant.model
 
     @property
     def deadline(self) -> float:
@@ -195,6 +207,10 @@ class TurnContext(Struct, eq=False):
             # made anew: an event told before holds the usage as it was then
             usage = turn.record.usage
             turn.record.usage = replace(usage, tool_calls=usage.tool_calls + 1)
+        elif isinstance(event, ModelDecided) and self._observers:
+            self._observers.notice(
+                ModelDecidedNotice(self.agent, turn.id, event.step, event.model, event.reason)
+            )
 
     def _weigh(self, turn: LiveTurn, size: int) -> None:
         turn.bytes += size
@@ -230,6 +246,7 @@ class TurnContext(Struct, eq=False):
             risk=decision.risk,
             expires_at=self._turns.wall() + lifetime_s,
             asked=turn.session.log.seq + 1,
+            deciders=decision.deciders,
         )
         event = ApprovalRequested(
             call_id=call.call_id,

@@ -129,6 +129,27 @@ class ApprovalDecided(Event, tag="approval.decided"):
     by: str
 
 
+ModelStep = Literal[
+    "routed", "retried", "fell_back", "skipped", "budget", "cached", "shared", "degraded"
+]
+
+
+class ModelDecided(Event, tag="model.decided"):
+    """Something was decided about the model that answers: it was `routed` by a rule, the call is
+    `retried` after a failure, the next of the chain is asked (`fell_back`), one was `skipped`
+    because its circuit breaker is open, a `budget` wants this one; or none is asked: the answer is
+    `cached`, `shared` with an equal question that was being answered, or the last resort
+    (`degraded`).
+
+    `model` is the one that is asked now ("" for none), `reason` a short text without secrets.
+    """
+
+    type = "model.decided"
+    step: ModelStep
+    model: str = ""
+    reason: str = ""
+
+
 class UsageReported(Event, tag="usage"):
     """The turn's usage so far."""
 

@@ -51,6 +51,7 @@ class Finishing:
                 return
             if end.output and not turn.texts:
                 self._say(turn, end.output)
+            turn.record.marks = end.marks
             if end.status == "limit":
                 turn.record.stop_reason = "limit"
             await self._turns.ending.end(turn, "completed", change=change)

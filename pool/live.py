@@ -15,6 +15,7 @@ from pool.turn import IfBusy, Principal, Priority, State, Turn, TurnError
 
 if TYPE_CHECKING:
     from pool.actor import Actor
+    from pool.guard.budget import Grant
     from pool.limiter import Limiter
     from pool.session import Session
     from pool.store.base import AgentState
@@ -76,6 +77,8 @@ class LiveTurn(Struct, kw_only=True, eq=False):
     first_text_at: float | None = None
     # its approvals were decided: the next start goes on with the same attempt
     continues: bool = False
+    # what a budget has set aside for it, and what it may do (None: nobody counts)
+    grant: Grant | None = None
     # its place among all turns that its session has accepted
     number: int = 0
     # what its agent keeps of the session, if the store gave that with the turn

@@ -13,6 +13,7 @@ import structlog
 from msgspec import Struct
 
 from pool.agent import Decision, ToolCall
+from pool.events import ModelStep
 from pool.turn import PendingCall, Principal, Turn
 
 _log = structlog.get_logger("pool.observer")
@@ -68,6 +69,15 @@ class CallDecidedNotice(Notice, frozen=True):
     decision: Literal["approve", "deny"]
     by: Principal | None
     request_id: str
+
+
+class ModelDecidedNotice(Notice, frozen=True, gc=False):
+    """An agent told what was decided about its model; see `pool.events.ModelDecided`."""
+
+    turn_id: str
+    step: ModelStep
+    model: str
+    reason: str
 
 
 class TurnStartedNotice(Notice, frozen=True, gc=False):

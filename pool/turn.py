@@ -24,6 +24,9 @@ Priority = Literal["interactive", "default", "batch"]
 IfBusy = Literal["queue", "reject", "interrupt", "rollback"]
 OnDisconnect = Literal["continue", "cancel"]
 Risk = Literal["read", "write", "dangerous"]
+Complexity = Literal["low", "medium", "high"]
+# How an answer came about, if not as usual: from the cache; or the last resort, for want of better.
+Mark = Literal["cached", "degraded"]
 
 # `$` alone would let a final newline pass
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
@@ -71,10 +74,12 @@ class TurnRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     on_disconnect: OnDisconnect = "continue"
     webhook: Webhook | None = None
     metadata: dict[str, Any] = {}
+    # how hard the caller thinks it is: a hint for the choice of a model
+    complexity: Complexity | None = None
 
     def digest(self, agent: str) -> bytes:
         """Sixteen bytes that are equal for equal requests; a default counts as given."""
-        body = (
+        body: tuple[Any, ...] = (
             self.input,
             agent,
             float(self.deadline_s),
@@ -84,6 +89,9 @@ class TurnRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
             self.webhook and self.webhook.url,
             self.metadata,
         )
+        if self.complexity is not None:
+            # digests that were kept before there were hints stay what they were
+            body = (*body, self.complexity)
         return blake2b(msgspec.json.encode(body, order="deterministic"), digest_size=16).digest()
 
 
@@ -97,6 +105,7 @@ class TurnOptions(TypedDict, total=False):
     on_disconnect: OnDisconnect
     webhook: Webhook | None
     metadata: dict[str, Any]
+    complexity: Complexity | None
 
 
 def request_of(
@@ -136,7 +145,8 @@ class TurnError(Struct, frozen=True, gc=False):
 
 class PendingCall(Struct, frozen=True):
     """A tool call that waits for a human. `expires_at` is in seconds since the epoch; `asked` is
-    the place in the session's log where the question was put.
+    the place in the session's log where the question was put. `deciders`: one of these roles may
+    decide (none: whoever asked for the turn, and operators).
     """
 
     call_id: str
@@ -145,6 +155,7 @@ class PendingCall(Struct, frozen=True):
     risk: Risk
     expires_at: float
     asked: int = 0
+    deciders: tuple[str, ...] = ()
 
 
 class DecidedCall(Struct, frozen=True):
@@ -190,6 +201,7 @@ class Turn(Struct, kw_only=True, gc=False):
     resumes: bool = False
     # the process that its caller is connected to, if the turn is to end with that
     at: str = ""
+    marks: tuple[Mark, ...] = ()
 
     @property
     def input(self) -> str:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from pool.turn import Risk, State, TurnError, Usage
+from pool.events import ModelStep
+from pool.turn import Mark, Risk, State, TurnError, Usage
 
 
 class PendingBody(Struct, kw_only=True, gc=False):
@@ -44,6 +45,7 @@ class TurnBody(Struct):
     finished_at: datetime | UnsetType = UNSET
     forgotten: bool | UnsetType = UNSET
     stop_reason: str | UnsetType = UNSET
+    marks: tuple[Mark, ...] | UnsetType = UNSET
 
 
 class SessionBody(Struct, kw_only=True):
@@ -147,6 +149,14 @@ class UsageBody(TimedBody, kw_only=True, tag="usage"):
     usage: Usage
 
 
+class ModelDecidedBody(TimedBody, kw_only=True, tag="model.decided"):
+    """What was decided about the model that answers; `model` is the one asked now ("": none)."""
+
+    step: ModelStep
+    model: str
+    reason: str
+
+
 class TurnCompletedBody(TimedBody, kw_only=True, tag="turn.completed"):
     """The agent has answered."""
 
@@ -196,6 +206,7 @@ AnyEvent = (
     | ApprovalRequestedBody
     | ApprovalDecidedBody
     | UsageBody
+    | ModelDecidedBody
     | TurnCompletedBody
     | TurnFailedBody
     | TurnCancelledBody

@@ -17,6 +17,7 @@ from pool.events import (
     ApprovalRequested,
     Event,
     HistoryLost,
+    ModelDecided,
     ReasoningDelta,
     TextDelta,
     ToolCalled,
@@ -67,6 +68,7 @@ def turn_body(turn: Turn, *, with_input: bool = True) -> bodies.TurnBody:
         UNSET if ended is None else _from_timestamp(ended, UTC),
         True if turn.forgotten else UNSET,
         UNSET if turn.stop_reason is None else turn.stop_reason,
+        turn.marks or UNSET,
     )
 
 
@@ -210,6 +212,7 @@ _EVENTS: dict[type[Event], Callable[[Any], bytes]] = {
     ApprovalRequested: _requested,
     ApprovalDecided: _body(bodies.ApprovalDecidedBody, "call_id", "decision", "by"),
     UsageReported: _body(bodies.UsageBody, "usage"),
+    ModelDecided: _body(bodies.ModelDecidedBody, "step", "model", "reason"),
     TurnCompleted: _ended(bodies.TurnCompletedBody),
     TurnFailed: _ended(bodies.TurnFailedBody),
     TurnCancelled: _ended(bodies.TurnCancelledBody),

@@ -19,6 +19,7 @@ from pool.events import (
     ApprovalDecided,
     ApprovalRequested,
     Event,
+    ModelDecided,
     ReasoningDelta,
     TextDelta,
     ToolCalled,
@@ -59,6 +60,7 @@ KINDS: Final[tuple[type[Event], ...]] = (
     TurnCancelled,
     TurnExpired,
     TurnInterrupted,
+    ModelDecided,
 )
 _PLACES: Final = {kind: place for place, kind in enumerate(KINDS)}
 _DELTAS: Final = frozenset({TextDelta, ReasoningDelta})
@@ -72,6 +74,7 @@ FIELDS: Final[dict[type[Event], tuple[str, ...]]] = {
     ApprovalRequested: ("call_id", "name", "arguments", "risk", "expires_at"),
     ApprovalDecided: ("call_id", "decision", "by"),
     UsageReported: ("usage",),
+    ModelDecided: ("step", "model", "reason"),
 }
 # how a field is written and read that is not a word or a number
 _WRITTEN: Final[dict[str, Callable[[Any], object]]] = {

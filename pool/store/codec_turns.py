@@ -10,8 +10,10 @@ from msgspec import Struct
 
 from pool.store.codec_plain import decode_plain, encode_plain, encode_row
 from pool.turn import (
+    Complexity,
     DecidedCall,
     IfBusy,
+    Mark,
     OnDisconnect,
     PendingCall,
     Priority,
@@ -77,6 +79,8 @@ class _TurnRow(Struct, array_like=True, gc=False):
     stop_reason: str | None = None
     resumes: bool = False
     at: str = ""
+    complexity: Complexity | None = None
+    marks: tuple[Mark, ...] = ()
 
 
 class _Calls(Struct, array_like=True):
@@ -143,6 +147,7 @@ def decode_turn(data: bytes) -> Turn:
             on_disconnect=ON_DISCONNECT[row.on_disconnect],
             webhook=None if row.webhook_url is None else Webhook(row.webhook_url),
             metadata={} if row.metadata is None else decode_plain(row.metadata),
+            complexity=row.complexity,
         ),
         state=STATES[row.state],
         output=row.output,
@@ -156,6 +161,7 @@ def decode_turn(data: bytes) -> Turn:
         roles=row.roles,
         resumes=row.resumes,
         at=row.at,
+        marks=row.marks,
     )
     if row.usage is not None:
         turn.usage = usage_of(row.usage)
@@ -178,6 +184,8 @@ def _has_more(turn: Turn) -> bool:
         or turn.stop_reason is not None
         or turn.resumes
         or turn.at
+        or turn.request.complexity
+        or turn.marks
     )
 
 
@@ -193,6 +201,8 @@ def _more(turn: Turn) -> tuple[object, ...]:
         turn.stop_reason,
         turn.resumes,
         turn.at,
+        request.complexity,
+        turn.marks,
     )
 
 

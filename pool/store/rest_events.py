@@ -16,6 +16,7 @@ from pool.events import (
     ApprovalRequested,
     Event,
     HistoryLost,
+    ModelDecided,
     ReasoningDelta,
     TextDelta,
     ToolCalled,
@@ -53,6 +54,7 @@ _KINDS: Final[tuple[type[Event], ...]] = (
     TurnExpired,
     TurnInterrupted,
     HistoryLost,
+    ModelDecided,
 )
 _PLACES: Final = {kind: place for place, kind in enumerate(_KINDS)}
 _FIELDS: Final = {

@@ -13,8 +13,10 @@ from pool.store.memory_session import TurnEntry
 from pool.store.memory_transcript import Entry
 from pool.store.rest_words import Word, Words
 from pool.turn import (
+    Complexity,
     DecidedCall,
     IfBusy,
+    Mark,
     Message,
     OnDisconnect,
     PendingCall,
@@ -45,6 +47,8 @@ class RareRow(Struct, array_like=True):
     webhook: Webhook | None
     decided: tuple[DecidedCall, ...]
     resumes: bool
+    complexity: Complexity | None = None
+    marks: tuple[Mark, ...] = ()
 
 
 class UsageRow(Struct, array_like=True):
@@ -133,6 +137,7 @@ def unpack_turn(row: TurnRow, key: SessionKey, words: Words) -> TurnEntry:
         on_disconnect=_ON_DISCONNECT[row.on_disconnect],
         webhook=row.rare.webhook if row.rare is not None else None,
         metadata=row.metadata or {},
+        complexity=row.rare.complexity if row.rare is not None else None,
     )
     turn = Turn(
         id=row.id,
@@ -159,6 +164,7 @@ def unpack_turn(row: TurnRow, key: SessionKey, words: Words) -> TurnEntry:
         turn.stop_reason = row.rare.stop_reason
         turn.decided = row.rare.decided
         turn.resumes = row.rare.resumes
+        turn.marks = row.rare.marks
     return TurnEntry(turn, row.after, ended=True)
 
 
@@ -194,6 +200,8 @@ def _pack_rare(turn: Turn) -> RareRow | None:
         turn.request.webhook,
         turn.decided,
         turn.resumes,
+        turn.request.complexity,
+        turn.marks,
     )
     return row if any(astuple(row)) else None
 

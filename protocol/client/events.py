@@ -88,6 +88,14 @@ class UsageReported(ClientEvent, frozen=True, kw_only=True, tag="usage"):
     usage: Usage
 
 
+class ModelDecided(ClientEvent, frozen=True, kw_only=True, tag="model.decided"):
+    """What was decided about the model that answers; `model` is the one asked now ("": none)."""
+
+    step: str
+    model: str = ""
+    reason: str = ""
+
+
 class TurnEnded(ClientEvent, frozen=True, kw_only=True, tag=""):
     """Base of the terminal events: they carry the turn as it ended, without its input."""
 
@@ -144,6 +152,7 @@ AnyEvent = (
     | ApprovalRequested
     | ApprovalDecided
     | UsageReported
+    | ModelDecided
     | TurnCompleted
     | TurnFailed
     | TurnCancelled

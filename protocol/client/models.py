@@ -78,6 +78,7 @@ class ClientTurn(Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     forgotten: bool = False
     stop_reason: str | None = None
+    marks: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:

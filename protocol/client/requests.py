@@ -5,7 +5,7 @@ from __future__ import annotations
 from secrets import token_urlsafe
 from typing import Any, TypedDict
 
-from pool.turn import IfBusy, OnDisconnect, Priority
+from pool.turn import Complexity, IfBusy, OnDisconnect, Priority
 
 
 class TurnOptions(TypedDict, total=False):
@@ -18,6 +18,7 @@ class TurnOptions(TypedDict, total=False):
     on_disconnect: OnDisconnect | None
     webhook: str | None
     metadata: dict[str, Any] | None
+    complexity: Complexity | None
 
 
 def turn_body(text: str, options: TurnOptions) -> dict[str, Any]:

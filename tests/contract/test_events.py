@@ -11,6 +11,7 @@ from pool.events import (
     ApprovalRequested,
     Cursor,
     Event,
+    ModelDecided,
     ReasoningDelta,
     TextDelta,
     ToolCalled,
@@ -60,6 +61,7 @@ async def test_every_kind_of_event_is_given_back_as_it_was(opening: Opening) -> 
             ApprovalDecided(call_id="d", decision="deny", by="eve", at=6.5),
             TextDelta(text="bye"),
             UsageReported(usage=Usage(1, 2, 3, 4, 0.5, ("m",)), at=7.5),
+            ModelDecided(step="retried", model="m", reason="503", at=7.6),
         ]
         await store.append(lease, stamped(events, turn, lease.epoch, 0), turn)
         finish(turn, output="grüß dich 👋bye")

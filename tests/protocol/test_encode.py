@@ -71,6 +71,7 @@ def test_a_turn_that_ended_says_how() -> None:
         finished_at=AT,
         forgotten=True,
         stop_reason="limit",
+        marks=("degraded",),
         usage=Usage(1, 2, 3, 4, 0.5, ("m",)),
     )
     found = msgspec.json.decode(encode.turn(ended))
@@ -78,6 +79,7 @@ def test_a_turn_that_ended_says_how() -> None:
     assert found["finished_at"] == ISO
     assert found["forgotten"] is True
     assert found["stop_reason"] == "limit"
+    assert found["marks"] == ["degraded"]
     assert found["usage"]["cost_usd"] == 0.5
 
 
@@ -129,6 +131,10 @@ EVENTS: list[tuple[events.Event, dict[str, Any]]] = [
     (
         events.UsageReported(usage=Usage(), at=AT, **PLACE),
         {"at": ISO, "usage": PLAIN["usage"]},
+    ),
+    (
+        events.ModelDecided(step="fell_back", model="m", reason="r", at=AT, **PLACE),
+        {"at": ISO, "step": "fell_back", "model": "m", "reason": "r"},
     ),
     (
         events.HistoryLost(lost_from="1-2", lost_to="7-3", at=AT, **PLACE),

@@ -8,7 +8,7 @@ from typing import Any
 
 from pool.agent import ALLOW, Decision, ToolCall
 from pool.events import Event, TextDelta, ToolReturned, UsageReported
-from pool.turn import ANYONE, Principal, Usage
+from pool.turn import ANYONE, Principal, TurnRequest, Usage
 
 Policy = Callable[[ToolCall], Decision]
 
@@ -33,12 +33,16 @@ class RecordingContext:
         max_tokens: int | None = None,
         attempt: int = 1,
         principal: Principal = ANYONE,
+        request: TurnRequest = TurnRequest(input="hello"),  # noqa: B008 - frozen
+        model: str | None = None,
     ) -> None:
         self.agent = "agent"
         self.session_id = "s1"
         self.turn_id = "t1"
         self.attempt = attempt
         self.principal = principal
+        self.request = request
+        self.model = model
         self.deadline = 600.0
         self.max_steps = max_steps
         self.max_tokens = max_tokens

@@ -16,6 +16,8 @@ from pool.events import (
     ApprovalRequested,
     Event,
     HistoryLost,
+    ModelDecided,
+    ModelStep,
     ReasoningDelta,
     TextDelta,
     ToolCalled,
@@ -82,8 +84,11 @@ usages = st.builds(
     st.none() | times,
     st.lists(texts, max_size=2).map(tuple),
 )
-pending = st.builds(PendingCall, texts, texts, plain, risks, times, counts)
+pending = st.builds(
+    PendingCall, texts, texts, plain, risks, times, counts, st.lists(texts).map(tuple)
+)
 request_fields: dict[str, st.SearchStrategy[Any]] = {
+    "complexity": st.sampled_from([None, "low", "high"]),
     "input": texts,
     "agent": st.sampled_from([None, "a", "b"]),
     "deadline_s": st.integers(1, 86_400) | st.floats(0.001, 86_400),
@@ -115,6 +120,7 @@ turn_fields: dict[str, st.SearchStrategy[Any]] = {
     "finished_at": st.none() | times,
     "forgotten": st.booleans(),
     "stop_reason": st.none() | texts,
+    "marks": st.sampled_from([(), ("cached",), ("cached", "degraded")]),
     "roles": st.lists(texts, max_size=2).map(tuple),
     "resumes": st.booleans(),
     "at": texts,
@@ -150,6 +156,7 @@ happened = st.one_of(
     ),
     st.builds(ApprovalDecided, call_id=texts, decision=decisions, by=texts, at=times),
     st.builds(UsageReported, usage=usages, at=times),
+    st.builds(ModelDecided, step=st.sampled_from(get_args(ModelStep)), model=texts, at=times),
     *(st.builds(kind, turn=st.just(TURNS["x"]), at=times) for kind in ENDINGS.values()),
 )
 
@@ -292,7 +299,7 @@ def test_no_field_is_forgotten() -> None:
         own = set(kind.__struct_fields__) - set(Event.__struct_fields__)
         told_otherwise = {"turn"} if issubclass(kind, TurnEnded) else {"text"} & own
         assert {*FIELDS.get(kind, ()), *told_otherwise} == own
-    parts = {PendingCall: 6, DecidedCall: 4, Usage: 6, TurnError: 3, Webhook: 1, Message: 4}
+    parts = {PendingCall: 7, DecidedCall: 4, Usage: 6, TurnError: 3, Webhook: 1, Message: 4}
     for part, count in parts.items():
         assert len(part.__struct_fields__) == count
 

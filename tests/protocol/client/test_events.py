@@ -32,6 +32,7 @@ ALL = [
     engine.ApprovalRequested("c", "n", {}, "write", 5.0, **PLACE),
     engine.ApprovalDecided("c", "approve", "ann", **PLACE),
     engine.UsageReported(Usage(input_tokens=5), **PLACE),
+    engine.ModelDecided("routed", "m", "long input", **PLACE),
     engine.HistoryLost("1-1", "2-2", **PLACE),
     *[kind(TURN, **PLACE) for kind in engine.ENDINGS.values()],
 ]
