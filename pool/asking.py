@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 from pool.events import Event
+from pool.guard.rates import RateState
 from pool.ids import session_of_key
 from pool.intake import Entry, Intake
 from pool.outcome import raise_for
 from pool.store.base import SessionKey
 from pool.turn import ANYONE, Principal, Turn, TurnOptions, TurnRequest, request_of
 from pool.watch import Watch
+
+
+class Acceptance(NamedTuple):
+    """A turn that was accepted; `new` if it is no earlier one with the same idempotency key.
+    `rates`: how the caller's limits of requests stand.
+    """
+
+    turn: Turn
+    new: bool
+    rates: Sequence[RateState]
 
 
 class Asking(Watch):
@@ -76,14 +87,14 @@ class Asking(Watch):
         **options: Unpack[TurnOptions],
     ) -> Turn:
         """Have a turn accepted and return at once; see `wait`, `events`, `cancel`."""
-        turn, _ = await self.accept(
+        accepted = await self.accept(
             request_of(input, options, on_disconnect="continue"),
             session=session,
             idempotency_key=idempotency_key,
             principal=principal,
             request_id=request_id,
         )
-        return turn
+        return accepted.turn
 
     async def stream(
         self,
@@ -122,10 +133,8 @@ class Asking(Watch):
         idempotency_key: str | None = None,
         principal: Principal = ANYONE,
         request_id: str = "",
-    ) -> tuple[Turn, bool]:
-        """Have a validated request accepted; the turn, and whether it is new (not an earlier one
-        with the same idempotency key).
-        """
+    ) -> Acceptance:
+        """Have a validated request accepted."""
         entry = await self._intake.enter(
             request,
             self._session_key(session, idempotency_key, principal),
@@ -134,7 +143,7 @@ class Asking(Watch):
             request_id=request_id,
         )
         turn = entry.turn if entry.live is None else entry.live.snapshot()
-        return turn, entry.new
+        return Acceptance(turn, entry.new, entry.rates)
 
     # --- how
 

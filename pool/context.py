@@ -55,7 +55,11 @@ class TurnContext(Struct, eq=False):
     @property
     def max_tokens(self) -> int | None:
         """How many tokens an answer may have, if there is a limit."""
-        return self._spec.max_tokens
+        own, grant = self._spec.max_tokens, self._turn.grant
+        granted = None if grant is None else grant.max_tokens
+        if own is None or granted is None:
+            return own or granted
+        return min(own, granted)
 
     @property
     def agent(self) -> str:
@@ -203,6 +207,7 @@ class TurnContext(Struct, eq=False):
         if isinstance(event, UsageReported):
             event.usage = replace(event.usage, tool_calls=turn.record.usage.tool_calls)
             turn.record.usage = event.usage
+            self._turns.billing.check(turn, event.usage)
         elif isinstance(event, ToolCalled):
             # made anew: an event told before holds the usage as it was then
             usage = turn.record.usage

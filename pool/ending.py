@@ -11,15 +11,16 @@ from pool.events import ENDINGS, Event
 from pool.live import LiveTurn
 from pool.session import Session
 from pool.store.base import Lease, StateChange, Store
-from pool.turn import State, TurnError
+from pool.turn import State, TurnError, Usage
 from pool.writer import Writer, give_back
 
 _log = structlog.get_logger("pool.ending")
 
 
 class Ending:
-    """Ends turns, each once. `over` is called when the store has it, or will never have it;
-    `fenced` and `left` when it is another process that will end it.
+    """Ends turns, each once. `price` puts the cost into what they used; `over` is called when the
+    store has it, or will never have it; `fenced` and `left` when it is another process that will
+    end it.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Ending:
         store: Store,
         *,
         writer: Writer,
+        price: Callable[[Usage], None],
         clock: Callable[[], float],
         wall: Callable[[], float],
         over: Callable[[LiveTurn], None],
@@ -35,6 +37,7 @@ class Ending:
     ) -> None:
         self._store = store
         self._writer = writer
+        self._price = price
         self._over = over
         self._fenced = fenced
         self._left = left
@@ -82,6 +85,7 @@ class Ending:
         record.move(state)
         record.error = error
         record.output = "".join(turn.texts)
+        self._price(record.usage)
         record.pending = record.decided = ()
         record.finished_at = self._wall()
         if turn.stop is not None:

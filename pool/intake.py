@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -25,6 +25,7 @@ from pool.errors import (
     StoreUnavailable,
 )
 from pool.guard.audit import Audit
+from pool.guard.rates import RateState
 from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.letters import Letters
@@ -53,6 +54,13 @@ class Entry(Struct, frozen=True):
     turn: Turn
     new: bool
     live: LiveTurn | None
+    # how the limits of requests stand that were counted for it
+    rates: Sequence[RateState] = ()
+
+
+def told(entry: Entry, rates: Sequence[RateState]) -> Entry:
+    """The entry of a request that was counted."""
+    return replace(entry, rates=rates) if rates else entry
 
 
 class Intake:
@@ -99,6 +107,7 @@ class Intake:
         self._webhooks = webhooks
         self._switches = switches
         self._audit = audit
+        self._billing = turns.billing
 
     async def enter(
         self,
@@ -129,17 +138,6 @@ class Intake:
         if parent is not None:
             check_chain(parent, name, key, at_most=self._config.max_nesting)
             deadline_s = self._within(parent, deadline_s)
-        given_away = self._goes_elsewhere(key, dispatcher, parent)
-        try:
-            self._switches.check(dispatcher.name)
-            if not given_away:
-                self._admit(dispatcher, request, key, deadline_s, parent)
-        except Refused as refused:
-            earlier = await self._earlier(key, request, dispatcher.name, idempotency_key)
-            if earlier is not None:
-                return earlier
-            self._count(dispatcher, refused, key, principal, request_id)
-            raise
         record = Turn(
             id=self._ids.turn(key),
             tenant=key.tenant,
@@ -151,24 +149,36 @@ class Intake:
             roles=principal.roles,
             at=self._name if request.on_disconnect == "cancel" else "",
         )
-        if given_away:
-            giving = self._give_away(record, idempotency_key, request_id)
-            return await self._arrive(giving, key, request)
-        now = self._turns.clock()
-        live = LiveTurn(
-            record=record,
-            tenant=key.tenant,
-            priority=request.priority,
-            principal=principal,
-            request_id=request_id,
-            parent=parent,
-            accepted_at=now,
-            deadline=now + deadline_s,
-        )
-        taking = self._take(live, key, dispatcher, idempotency_key)
-        if not self._store.suspends:
-            return await taking
-        return await self._arrive(taking, key, request)
+        rates: Sequence[RateState] = ()
+        try:
+            if parent is None and self._billing.ledger.rated:
+                rates = await self._billing.ledger.check(principal)
+            self._switches.check(dispatcher.name)
+            if self._goes_elsewhere(key, dispatcher, parent):
+                giving = self._give_away(record, idempotency_key, request_id)
+                return told(await self._arrive(giving, key, request), rates)
+            self._admit(dispatcher, request, key, deadline_s, parent)
+            now = self._turns.clock()
+            live = LiveTurn(
+                record=record,
+                tenant=key.tenant,
+                priority=request.priority,
+                principal=principal,
+                request_id=request_id,
+                parent=parent,
+                accepted_at=now,
+                deadline=now + deadline_s,
+            )
+            taking = self._take(live, key, dispatcher, idempotency_key)
+            if self._store.suspends:
+                return told(await self._arrive(taking, key, request), rates)
+            return told(await taking, rates)
+        except Refused as refused:
+            earlier = await self._earlier(key, request, dispatcher.name, idempotency_key)
+            if earlier is not None:
+                return told(earlier, rates)
+            self._count(dispatcher, refused, record, request_id)
+            raise
 
     async def _arrive(
         self, taking: Coroutine[Any, Any, Entry], key: SessionKey, request: TurnRequest
@@ -194,7 +204,10 @@ class Intake:
         )
 
     async def _give_away(self, record: Turn, idempotency_key: str | None, request_id: str) -> Entry:
+        await self._billing.admit(record)
         accepted = await self._accept(record, "", idempotency_key)
+        # whoever runs it settles for it
+        self._billing.let_go(record)
         if accepted.new and self._observers:
             self._observers.notice(TurnAcceptedNotice(record.agent, record, request_id))
             self._observers.notice(TurnMovedNotice(record.agent, record.id, "given_away"))
@@ -205,6 +218,7 @@ class Intake:
     ) -> Entry:
         record = live.record
         try:
+            live.grant = await self._billing.admit(record)
             accepted = await self._accept(
                 self._as_kept(live, dispatcher), self._name, idempotency_key
             )
@@ -213,7 +227,7 @@ class Intake:
                 self._turns.moving.renewed(self._sessions.get(key), accepted.lease)
                 session = self._sessions.claim(key, accepted)
                 if session is not None and accepted.lease is None:
-                    await self._read_before(session, accepted.number)
+                    await self._read_before(session, record, accepted.number)
         except BaseException:
             dispatcher.leave(key.tenant)
             raise
@@ -235,28 +249,39 @@ class Intake:
 
     async def _accept(self, record: Turn, owner: str, idempotency_key: str | None) -> Accepted:
         try:
-            return await self._store.accept(
+            accepted = await self._store.accept(
                 record,
                 owner=owner,
                 key=idempotency_key,
                 reject_busy=record.request.if_busy == "reject",
                 with_state=record.agent in self._turns.stateful,
             )
-        except LeaseLost:
-            raise
-        except StoreUnavailable:
-            if self._store.durable:
+        except StoreUnavailable as error:
+            # what is set aside for it stays so, for it may run
+            self._billing.let_go(record)
+            if self._store.durable and not isinstance(error, LeaseLost):
                 self._doubts.turn(record, repeatable=idempotency_key is not None)
             raise
+        except BaseException:
+            self._billing.withdraw(record)
+            raise
+        if not accepted.new:
+            self._billing.withdraw(record)
+        return accepted
 
-    async def _read_before(self, session: Session, number: int) -> None:
+    async def _read_before(self, session: Session, record: Turn, number: int) -> None:
         # Turns that others accepted before this one go first.
         if self._store.durable and number > session.accepted + 1:
-            await self._turns.writer.insist(lambda: self._letters.read(session))
+            try:
+                await self._turns.writer.insist(lambda: self._letters.read(session))
+            except LeaseLost:
+                self._billing.let_go(record)
+                raise
 
     def _elsewhere(self, taken: LiveTurn, accepted: Accepted, key: SessionKey) -> Entry:
         turn = taken.record if accepted.new else accepted.turn
         if accepted.new:
+            self._billing.let_go(turn)
             self._tell_accepted(taken)
             if accepted.owner == self._name:
                 # the store thinks that the session is here: it was, or an answer was lost
@@ -346,8 +371,7 @@ class Intake:
         self,
         dispatcher: Dispatcher,
         refused: Refused,
-        key: SessionKey,
-        principal: Principal,
+        record: Turn,
         request_id: str,
     ) -> None:
         dispatcher.refused[refused.code] += 1
@@ -356,10 +380,10 @@ class Intake:
                 TurnRefusedNotice(
                     dispatcher.name,
                     refused.code,
-                    key.tenant,
-                    principal.user,
-                    principal.roles,
-                    key.id,
+                    record.tenant,
+                    record.user,
+                    record.roles,
+                    record.session_id,
                     request_id,
                 )
             )

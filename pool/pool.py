@@ -20,6 +20,9 @@ from pool.dispatcher import Dispatcher
 from pool.drain import drain, give_up, hand_over
 from pool.errors import Conflict, InvalidRequest, StoreUnavailable
 from pool.guard.audit import Audit
+from pool.guard.ledger import CostConfig, Ledger
+from pool.guard.prices import PriceTable
+from pool.guard.rates import Windows
 from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.live import Stop
@@ -57,7 +60,9 @@ class AgentPool(Asking):
     pool). `name`: the pool's name as the owner of leases. `seed`: for the random numbers of backoff
     and jitter. `webhooks`: who posts ended turns (default: nobody; they are refused). `audit`:
     notes what the pool does, as an observer, and says whether turns may be taken; it is the
-    caller's, opened before the pool and closed after it. `wall`: the time of day, in seconds since
+    caller's, opened before the pool and closed after it. `cost`: limits and budgets; `windows`:
+    where rates are counted (default: in the store); `prices`: of models, besides those in `cost`.
+    `wall`: the time of day, in seconds since
     the epoch; everything else goes by the loop's clock.
     """
 
@@ -72,6 +77,9 @@ class AgentPool(Asking):
         seed: int | None = None,
         webhooks: Webhooks | None = None,
         audit: Audit | None = None,
+        cost: CostConfig | None = None,
+        windows: Windows | None = None,
+        prices: PriceTable | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.config = config or PoolConfig()
@@ -85,6 +93,15 @@ class AgentPool(Asking):
         self._webhooks = webhooks
         self.audit = audit
         self._observers = Observers(observers if audit is None else (*observers, audit))
+        # what turns cost, and whether there is enough
+        self.ledger = Ledger(
+            cost or CostConfig(),
+            store=self.store,
+            wall=wall,
+            listener=self._observers.notice,
+            windows=windows,
+            table=prices,
+        )
         self._random = Random(seed)
         self._wall = wall
         self._ids = Ids()
@@ -128,6 +145,7 @@ class AgentPool(Asking):
             stats=self.stats,
             switches=self.switches,
             audit=self.audit,
+            ledger=self.ledger,
         )
         self._sessions = parts.sessions
         self._turns = parts.turns
@@ -165,6 +183,7 @@ class AgentPool(Asking):
         self._turns.close()
         grace_s = self.config.cancel_grace_s
         await asyncio.gather(*(d.supervisor.close(grace_s) for d in self._dispatchers.values()))
+        await self._turns.billing.close(grace_s)
         await give_up(self._turns)
         if self._parts.deliveries is not None:
             await self._parts.deliveries.close(grace_s=grace_s)

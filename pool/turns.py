@@ -8,6 +8,7 @@ from random import Random
 import structlog
 
 from pool.approvals import Approvals
+from pool.billing import Billing
 from pool.config import PoolConfig
 from pool.deadlines import Deadlines
 from pool.dispatcher import Dispatcher
@@ -28,6 +29,7 @@ from pool.events import (
     TurnStarted,
 )
 from pool.finishing import Finishing
+from pool.guard.ledger import Ledger
 from pool.live import MAKES_WAY, MOVED, LiveTurn, Stop
 from pool.moving import Moving
 from pool.observer import Move, Observers, TurnEndedNotice, TurnMovedNotice, TurnStartedNotice
@@ -57,6 +59,7 @@ class Turns:
         observers: Observers,
         deliveries: Deliveries | None,
         doubts: Doubts,
+        ledger: Ledger,
         clock: Callable[[], float],
         wall: Callable[[], float],
         random: Random,
@@ -87,6 +90,7 @@ class Turns:
         self.ending = Ending(
             store,
             writer=self.writer,
+            price=ledger.price,
             clock=clock,
             wall=wall,
             over=self._over,
@@ -95,6 +99,13 @@ class Turns:
         )
         self.stopping = Stopping(
             grace_s=config.cancel_grace_s, halted=self._halted, abandon=self.abandon
+        )
+        self.billing = Billing(
+            ledger,
+            spawn=self.errands.spawn,
+            insist=self.writer.insist,
+            stop=self.stopping.stop,
+            wall=wall,
         )
         self._deadlines: Deadlines[LiveTurn] = Deadlines(self.stopping.expire)
 
@@ -122,6 +133,7 @@ class Turns:
     def watch_over(self, turn: LiveTurn) -> None:
         """It is one of this process's turns from now on, and expires when its deadline passes."""
         self.live[turn.record.id] = turn
+        self.billing.recall(turn)
         self._deadlines.add(turn)
 
     def tell_place(self, turn: LiveTurn) -> None:
@@ -327,6 +339,7 @@ class Turns:
         turn.session.log.show()
         turn.session.log.trim()
         self.leave(turn)
+        self.billing.ended(turn)
         if self._deliveries is not None:
             self._deliveries.ended(record)
         if self._observers:
@@ -370,6 +383,8 @@ class Turns:
 
     def forget(self, turn: LiveTurn) -> None:
         """It is no longer among the turns of this process."""
+        if turn.moved:
+            self.billing.let_go(turn.record)
         if self.live.get(turn.record.id) is turn:
             del self.live[turn.record.id]
             if not self.live:

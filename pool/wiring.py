@@ -16,6 +16,7 @@ from pool.dispatcher import Dispatcher
 from pool.doubts import Doubts
 from pool.follow import Followers
 from pool.guard.audit import Audit
+from pool.guard.ledger import Ledger
 from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.intake import Intake
@@ -63,6 +64,7 @@ def wire(
     stats: Callable[[], PoolStats],
     switches: Switches,
     audit: Audit | None,
+    ledger: Ledger,
 ) -> Parts:
     """All parts of the pool `name`, on the running loop; `dispatchers` is filled."""
     sessions = Sessions()
@@ -80,10 +82,12 @@ def wire(
         observers=observers,
         deliveries=deliveries,
         doubts=doubts,
+        ledger=ledger,
         clock=clock_of(asyncio.get_running_loop()),
         wall=wall,
         random=random,
     )
+    turns.billing.max_tokens = {name: spec.max_tokens for name, spec in specs.items()}
     add_dispatchers(dispatchers, specs, turns, config=config, observers=observers, random=random)
     spawn = turns.errands.spawn
     order = InOrder(spawn)

@@ -13,6 +13,7 @@ from pool.guard.prices import MICRO, Price, Prices, PriceTable, exact, usd_of, w
 from pool.guard.quota import Quota, QuotaLimits
 from pool.guard.rates import RateLimit, Rates, RateState, StoreWindows, Windows
 from pool.guard.usage import UsageBook, UsageConfig, count_of
+from pool.guard.usage_batch import UsageBatch
 from pool.store.base import Store
 from pool.turn import Principal, Turn, Usage
 
@@ -69,6 +70,14 @@ class Ledger:
         self.budgets = Budgets(
             config.budgets, counters=store, wall=wall, listener=listener, once_s=once_s
         )
+        # of turns that are in no budget; to be written every now and then
+        self.batch = UsageBatch(self.usage)
+        # whether requests are counted at all
+        self.rated = bool(config.rates)
+        # whether nothing limits turns
+        self.open = not config.budgets and config.turns == QuotaLimits()
+        # whether the end of a turn takes no call of the store of its own
+        self.settles_alone = self.open and not any(rate.what == "tokens" for rate in config.rates)
         self._rates = Rates(config.rates, windows=windows or StoreWindows(store), wall=wall)
         # what was granted here and has not been settled, by turn
         self._grants: dict[str, Grant] = {}
@@ -116,9 +125,13 @@ class Ledger:
         """Put what it cost into a turn's usage, unless its agent has; None if that is not known.
         To be called before its end is stored.
         """
-        if usage.cost_usd is None:
+        if usage.cost_usd is None and (usage.input_tokens or usage.output_tokens):
             cost = self.prices.cost_of(usage)
             usage.cost_usd = None if cost is None else usd_of(cost)
+
+    def note(self, turn: Turn) -> None:
+        """Count what an ended and priced turn used, where nothing limits turns."""
+        self.batch.add(turn, micro_of(turn.usage))
 
     async def settle(self, turn: Turn, max_tokens: int | None = None) -> None:
         """Count what an ended and priced turn used, whichever process admitted it. May be repeated
@@ -126,21 +139,24 @@ class Ledger:
         """
         micro = micro_of(turn.usage)
         tokens = count_of(turn.usage.input_tokens) + count_of(turn.usage.output_tokens)
+        who = Principal(turn.tenant, turn.user, turn.roles)
         grant = self._grants.get(turn.id) or await self.budgets.recall(turn, max_tokens)
-        if grant is None:
-            counted = False
-        elif grant.lines:
-            also = await self.usage.changes(turn, micro)
-            counted = await self.budgets.settle(grant, Spent(tokens, micro), turn.agent, also)
-        else:
-            counted = await self.usage.note(turn, micro)
-        if counted:
-            await self._rates.charge(Principal(turn.tenant, turn.user, turn.roles), tokens)
+        if grant is not None and grant.lines:
+            also = await self.usage.changes(self.usage.entry(turn, micro))
+            if await self.budgets.settle(grant, Spent(tokens, micro), turn.agent, also):
+                await self._rates.charge(who, tokens)
+        elif grant is not None:
+            await self._rates.charge(who, tokens)
+            self.batch.add(turn, micro)
         self.let_go(turn)
 
 
 def micro_of(usage: Usage) -> int | None:
-    """The cost of a turn in whole micro-USD; None: not known, or its agent says what is no cost."""
+    """The cost of a turn in whole micro-USD; None: not known, or its agent says what is no cost.
+    What has used nothing costs nothing.
+    """
+    if usage.cost_usd is None and not (usage.input_tokens or usage.output_tokens):
+        return 0
     if usage.cost_usd is None or not 0 <= usage.cost_usd <= _USD_MAX:
         return None
     return whole(exact(usage.cost_usd) * MICRO)

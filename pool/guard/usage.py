@@ -81,6 +81,14 @@ class Row(Struct, frozen=True):
         return sha256(said).hexdigest()[:32]
 
 
+class Entry(NamedTuple):
+    """What is added to a row of a day, in the order of the fields."""
+
+    day: date
+    row: Row
+    numbers: Sequence[int]
+
+
 class Group(NamedTuple):
     """What the turns used that are alike in what was asked for: the values, in that order."""
 
@@ -113,23 +121,27 @@ class UsageBook:
     def __repr__(self) -> str:
         return f"<UsageBook {len(self._written)} rows written>"
 
-    async def note(self, turn: Turn, micro: int | None) -> bool:
-        """Count an ended turn and its cost in micro-USD (None: not known), on the day of its end;
-        once, however often this is called within `once_s`: whether it was counted now.
-        `StoreUnavailable`: call again.
+    def entry(self, turn: Turn, micro: int | None) -> Entry:
+        """Where an ended turn counts, on the day of its end, and what it adds there; its cost in
+        micro-USD (None: not known).
+        """
+        day = day_of(self._wall() if turn.finished_at is None else turn.finished_at)
+        return Entry(day, row_of(turn), numbers_of(turn.usage, micro))
+
+    async def count(self, name: str, entries: Iterable[Entry]) -> bool:
+        """Count all of these; once for each name, however often this is called within `once_s`:
+        whether they were counted now. `StoreUnavailable`: call again.
         """
         # forbidden the second time, and everything with it
-        once = Change(f"usage-turn:{turn.id}", 1, self._wall() + self._once_s, 1)
-        changes = await self.changes(turn, micro)
+        once = Change(f"usage-once:{name}", 1, self._wall() + self._once_s, 1)
+        changes = [change for entry in entries for change in await self.changes(entry)]
         return (await self._store.count([once, *changes])).over is None
 
-    async def changes(self, turn: Turn, micro: int | None) -> list[Change]:
-        """What is to be counted of an ended turn, for who counts it once together with more."""
-        day = day_of(self._wall() if turn.finished_at is None else turn.finished_at)
-        row = row_of(turn)
+    async def changes(self, entry: Entry) -> list[Change]:
+        """What is to be counted, for who counts it once together with more."""
+        day, row, numbers = entry
         names = self._written.get((day, row)) or await self._write(day, row)
         expires_at = starts(day) + (self._config.keep_days + 1) * 86_400.0
-        numbers = numbers_of(turn.usage, micro)
         return [
             Change(name, number, expires_at)
             for name, number in zip(names, numbers, strict=True)

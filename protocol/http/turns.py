@@ -36,7 +36,7 @@ class ApprovalRequest(Struct, frozen=True, forbid_unknown_fields=True):
 async def submit(server: Server, request: Request) -> Answer:
     """`POST /v1/sessions/{session_id}/turns`"""
     asked: TurnRequest = request.body
-    turn, new = await server.pool.accept(
+    turn, new, _ = await server.pool.accept(
         asked,
         session=request.params["session_id"],
         idempotency_key=request.idempotency_key,

@@ -108,8 +108,7 @@ class Handlers:
         )
         if command.on_disconnect == "cancel":
             return await self._leaving.accepted(accept)
-        turn, _ = await accept
-        return turn
+        return (await accept).turn
 
     async def _cancel(self, command: commands.Cancel) -> None:
         turn = await self._pool.cancel(command.turn_id, principal=self._principal)

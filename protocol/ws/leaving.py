@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from pool import AgentPool
+from pool.asking import Acceptance
 from pool.errors import NotFound, PoolError
 from pool.turn import Principal, Turn
 
@@ -29,12 +30,12 @@ class Leaving:
         self._run = run
         self._turns: dict[str, None] = {}
 
-    async def accepted(self, accept: Coroutine[Any, Any, tuple[Turn, bool]]) -> Turn:
+    async def accepted(self, accept: Coroutine[Any, Any, Acceptance]) -> Turn:
         """Wait for a turn to be accepted, and note it. A submitter who leaves before the pool has
         answered has its turn cancelled all the same."""
         accepting = asyncio.ensure_future(accept)
         try:
-            turn, new = await asyncio.shield(accepting)
+            turn, new, _ = await asyncio.shield(accepting)
         except asyncio.CancelledError:
             self._run(self._cancel_accepted(accepting))
             raise
@@ -51,9 +52,9 @@ class Leaving:
         if self._turns:
             self._run(self._cancel(tuple(self._turns)))
 
-    async def _cancel_accepted(self, accepting: asyncio.Future[tuple[Turn, bool]]) -> None:
+    async def _cancel_accepted(self, accepting: asyncio.Future[Acceptance]) -> None:
         try:
-            turn, new = await accepting
+            turn, new, _ = await accepting
         except PoolError:
             # it was not accepted: there is nothing to cancel
             return

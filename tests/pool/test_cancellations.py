@@ -171,7 +171,7 @@ async def test_accept_with_a_key_cancelled_at_every_await(store: str):
             await pool.accept(request, session=session, idempotency_key="k")
 
         async def check() -> None:
-            turn, _ = await pool.accept(request, session=session, idempotency_key="k")
+            turn = (await pool.accept(request, session=session, idempotency_key="k")).turn
             assert (await pool.wait(turn.id)).state == "completed"
             assert (await pool.session(session)).turns == 1
             await quiet(pool)

@@ -35,12 +35,12 @@ async def test_accept_says_whether_the_turn_is_new() -> None:
     agent = Held()
     request = TurnRequest(input="hi")
     async with pooled(agent) as pool:
-        first, new = await pool.accept(request, session="s1", idempotency_key="k")
-        again, new_again = await pool.accept(request, session="s1", idempotency_key="k")
+        first, new, _ = await pool.accept(request, session="s1", idempotency_key="k")
+        again, new_again, _ = await pool.accept(request, session="s1", idempotency_key="k")
         assert (new, new_again, again.id) == (True, False, first.id)
         await agent.let_all()
         await pool.wait(first.id)
-        ended, _ = await pool.accept(request, session="s1", idempotency_key="k")
+        ended, _, _ = await pool.accept(request, session="s1", idempotency_key="k")
         assert (ended.id, ended.state) == (first.id, "completed")
 
 

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from pool import AgentSpec
+from pool import AgentSpec, Context
 from pool.errors import AgentFailed, Overloaded, ProviderOverloaded
+from pool.events import ModelDecided
 from pool.guard.budget_notices import BudgetNotice
 from pool.observer import (
     ActorStartedNotice,
@@ -74,7 +75,7 @@ async def test_every_kind_of_notice_is_sent() -> None:
     notices = Notices()
     held, leaking, crashing = Held(), Leaking(1), Crashing(2)
 
-    async def agent(text: str) -> str:
+    async def agent(text: str, ctx: Context) -> str:
         match text:
             case "overload":
                 raise ProviderOverloaded("too much")
@@ -82,6 +83,8 @@ async def test_every_kind_of_notice_is_sent() -> None:
                 return await leaking(text)
             case "crash":
                 return await crashing(text)
+            case "route":
+                await ctx.emit(ModelDecided("routed", "m", "it is short"))
         return await held(text)
 
     spec = AgentSpec(agent=agent, max=2)
@@ -92,7 +95,7 @@ async def test_every_kind_of_notice_is_sent() -> None:
             await pool.ask("overload")
         await pool.submit("one")
         await held.until_started(1)
-        last = await pool.submit("two")
+        last = await pool.submit("route")
         with pytest.raises(Overloaded):
             await pool.submit("three")
         await held.let_all()

@@ -184,7 +184,7 @@ class Callers:
         if manner in ("stream", "stream a little"):
             await self._stream(asked, request, options, little=manner == "stream a little")
             return
-        turn, _ = await self._pool.accept(request, **options)
+        turn = (await self._pool.accept(request, **options)).turn
         await self._told(asked, turn)
         self._witness.look()
         if manner == "resume":

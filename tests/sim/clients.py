@@ -159,7 +159,7 @@ class Clients:
             "principal": principal_of(asked.key.tenant),
         }
         if manner == "submit":
-            turn, _ = await at.pool.accept(request, **options)
+            turn = (await at.pool.accept(request, **options)).turn
             await self._told(asked, turn)
             return turn.id
         options.update(

@@ -11,6 +11,7 @@ from pool import AgentPool, PoolConfig
 from pool.agent import Context, TurnEnd, TurnInput
 from pool.events import Event
 from pool.guard.audit import Audit
+from pool.guard.ledger import CostConfig
 from pool.observer import Notice, Observer
 from pool.store.base import Store
 from pool.store.memory import MemoryStore
@@ -38,6 +39,7 @@ async def pooled(
     observers: Iterable[Observer] = (),
     name: str | None = None,
     audit: Audit | None = None,
+    cost: CostConfig | None = None,
     **config: Any,
 ) -> AsyncIterator[AgentPool]:
     """An open pool whose times of day follow the loop's clock; by default no watchdog."""
@@ -49,6 +51,7 @@ async def pooled(
         name=name,
         seed=1,
         audit=audit,
+        cost=cost,
         wall=wall,
     )
     async with asyncio.timeout(CAP_S), pool:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from pool import AgentPool, PoolConfig
 from pool.events import Event
+from pool.guard.ledger import CostConfig
 from pool.store.memory import MemoryStore
 from tests.support.agents import wall
 from tests.support.stores import View
@@ -38,7 +39,10 @@ async def cluster(*agents: Any, **config: Any) -> AsyncIterator[Cluster[View]]:
 
 @asynccontextmanager
 async def clustered(
-    view: Callable[[MemoryStore], V], *agents: Any, **config: Any
+    view: Callable[[MemoryStore], V],
+    *agents: Any,
+    cost: CostConfig | None = None,
+    **config: Any,
 ) -> AsyncIterator[Cluster[V]]:
     """The same, with views of this kind. In place of an agent there may be several, by name."""
     store = MemoryStore(clock=wall, lease_ttl_s=LEASE_S)
@@ -50,6 +54,7 @@ async def clustered(
             name=f"replica-{number}",
             config=PoolConfig(**{"watchdog_s": 0.0, "close_deadline_s": 0.0, **config}),
             seed=number,
+            cost=cost,
             wall=wall,
         )
         for number, (agent, view) in enumerate(zip(agents, views, strict=True))

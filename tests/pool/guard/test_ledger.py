@@ -152,7 +152,7 @@ async def test_settling_may_be_tried_again() -> None:
 
 
 async def test_without_configuration_only_usage_is_counted() -> None:
-    """Nothing is refused, and a turn costs the store one call."""
+    """Nothing is refused, and turns that end together cost the store one call."""
     ledger, store = ledger_of(CostConfig())
     await ledger.check(ANYONE)
     turn = a_turn()
@@ -160,6 +160,8 @@ async def test_without_configuration_only_usage_is_counted() -> None:
     assert store.calls == []
 
     await ledger.settle(turn)
+    assert ledger.batch
+    await ledger.batch.write()
 
     assert store.calls == ["put", "count"]
     assert repr(ledger) == "<Ledger [0 granted] <Budgets []> <Rates [], 0 full>>"

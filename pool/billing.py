@@ -1,0 +1,131 @@
+"""What turns cost, where the engine meets the ledger: before a turn, while it runs, after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final
+
+import structlog
+
+from pool.errors import BudgetExceeded, StoreUnavailable
+from pool.guard.budget import Grant
+from pool.guard.ledger import Ledger, micro_of
+from pool.live import LiveTurn, Stop
+from pool.order import Spawn
+from pool.turn import Turn, TurnError, Usage
+
+# Usage is written this long, in seconds, after the first turn that is in none of the store's.
+_WRITE_S: Final = 1.0
+_DAY_S: Final = 86_400.0
+
+_log = structlog.get_logger("pool.billing")
+
+
+class Billing:
+    """Keeps the accounts of the turns of one pool. `stop` ends a turn that spends too much."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        spawn: Spawn,
+        insist: Callable[[Callable[[], Awaitable[Any]]], Coroutine[Any, Any, Any]],
+        stop: Callable[[LiveTurn, Stop], None],
+        wall: Callable[[], float],
+    ) -> None:
+        self.ledger = ledger
+        # how many tokens an agent may answer with, by its name
+        self.max_tokens: Mapping[str, int | None] = {}
+        self._spawn = spawn
+        self._insist = insist
+        self._stop = stop
+        self._wall = wall
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing = asyncio.Lock()
+        self._forgotten_at = 0.0
+        self._loop = asyncio.get_running_loop()
+
+    # --- before a turn
+
+    async def admit(self, turn: Turn) -> Grant | None:
+        """Set aside what a turn needs before the store accepts it; `Refused`."""
+        if self.ledger.open:
+            return None
+        return await self.ledger.admit(turn, self.max_tokens.get(turn.agent))
+
+    def withdraw(self, turn: Turn) -> None:
+        """The store has not accepted the turn: nothing will be spent."""
+        if not self.ledger.open:
+            self._spawn(self._insist(lambda: self.ledger.withdraw(turn)))
+
+    def let_go(self, turn: Turn) -> None:
+        """The turn is another process's, which settles it; or nobody knows whose."""
+        self.ledger.let_go(turn)
+
+    def recall(self, turn: LiveTurn) -> None:
+        """A turn that another process admitted has the same limits here."""
+        if turn.grant is None and not self.ledger.open:
+            record = turn.record
+            max_tokens = self.max_tokens.get(record.agent)
+            turn.grant = self.ledger.budgets.grant_of(record, max_tokens)
+
+    # --- while it runs
+
+    def check(self, turn: LiveTurn, usage: Usage) -> None:
+        """Stop a turn that has used more than any turn may."""
+        grant = turn.grant
+        if grant is None or (grant.max_tokens is None and grant.max_micro is None):
+            return
+        used = Usage(usage.input_tokens, usage.output_tokens, models=usage.models)
+        used.cost_usd = usage.cost_usd
+        self.ledger.price(used)
+        if grant.exceeded(usage.input_tokens + usage.output_tokens, micro_of(used)):
+            detail = "the turn has used more tokens, or money, than one turn may"
+            self._stop(turn, Stop("failed", error=TurnError(BudgetExceeded.code, detail)))
+
+    # --- after it
+
+    def ended(self, turn: LiveTurn) -> None:
+        """Count a turn that has ended, and give back what was set aside for it."""
+        record = turn.record
+        if turn.failure is not None:
+            # the store does not have its end, or nobody knows
+            self.let_go(record)
+            return
+        if self.ledger.settles_alone:
+            self.ledger.note(record)
+        else:
+            max_tokens = self.max_tokens.get(record.agent)
+            self._spawn(self._insist(lambda: self.ledger.settle(record, max_tokens)))
+        if self._timer is None:
+            self._timer = self._loop.call_later(_WRITE_S, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._spawn(self._write())
+
+    async def _write(self) -> None:
+        async with self._writing:
+            await self._insist(self.ledger.batch.write)
+            now = self._wall()
+            if now >= self._forgotten_at + _DAY_S:
+                self._forgotten_at = now
+                await self._insist(self.ledger.usage.forget)
+
+    async def close(self, timeout_s: float) -> None:
+        """Write what is left, within so many seconds."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self.ledger.batch:
+            return
+        try:
+            async with asyncio.timeout(timeout_s), self._writing:
+                await self.ledger.batch.write()
+        except (TimeoutError, StoreUnavailable) as error:
+            _log.warning(
+                "usage of the last turns is not counted",
+                error=type(error).__name__,
+                remedy="the records of the turns have it",
+            )

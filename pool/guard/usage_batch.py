@@ -1,0 +1,54 @@
+"""Usage on its way to the store: turns that end within a moment are counted in one call."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Final
+from uuid import uuid4
+
+from pool.guard.usage import Entry, Row, UsageBook
+from pool.turn import Turn
+
+# So many rows go into one call.
+_ROWS: Final = 100
+
+
+class UsageBatch:
+    """Adds up what ended turns used until it is written.
+
+    What is not written when the process dies is in the turns' own records, not in the usage of the
+    day.
+    """
+
+    def __init__(self, book: UsageBook) -> None:
+        self._book = book
+        self._sums: dict[tuple[date, Row], list[int]] = {}
+        # what is being written, in parts that have names: the store may have taken one of which
+        # its answer was lost
+        self._parts: list[tuple[str, list[Entry]]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._sums or self._parts)
+
+    def __repr__(self) -> str:
+        return f"<UsageBatch {len(self._sums)} rows, {len(self._parts)} parts being written>"
+
+    def add(self, turn: Turn, micro: int | None) -> None:
+        """Take an ended turn, and what it cost in micro-USD (None: not known)."""
+        day, row, numbers = self._book.entry(turn, micro)
+        sums = self._sums.setdefault((day, row), [0] * len(numbers))
+        for place, number in enumerate(numbers):
+            sums[place] += number
+
+    async def write(self) -> None:
+        """Write what was taken so far; one at a time. `StoreUnavailable`: nothing is lost, call
+        again.
+        """
+        entries = [Entry(day, row, sums) for (day, row), sums in self._sums.items()]
+        self._sums = {}
+        self._parts += [
+            (uuid4().hex, entries[start : start + _ROWS]) for start in range(0, len(entries), _ROWS)
+        ]
+        while self._parts:
+            await self._book.count(*self._parts[0])
+            self._parts.pop(0)
