@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple, Unpack
 
+from pool.acceptor import Entry
 from pool.events import Event
 from pool.guard.rates import RateState
 from pool.ids import session_of_key
-from pool.intake import Entry, Intake
+from pool.intake import Intake
 from pool.outcome import raise_for
 from pool.store.base import SessionKey
 from pool.turn import ANYONE, Principal, Turn, TurnOptions, TurnRequest, request_of

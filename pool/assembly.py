@@ -73,7 +73,7 @@ def add_dispatchers(
             observers=observers,
             context=context,
             ready=_pump(dispatchers, sharing) if len(sharing) > 1 else dispatcher.pump,
-            lost=turns.lost,
+            lost=turns.crashes.lost,
         )
 
 

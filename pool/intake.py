@@ -1,4 +1,4 @@
-"""The way in: from a request to an accepted turn, or a refusal that leaves nothing behind."""
+"""The way in: what is asked for is checked, admitted or refused, and given to the acceptor."""
 
 from __future__ import annotations
 
@@ -6,65 +6,37 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-import structlog
-from msgspec import Struct
-from msgspec.structs import replace
-
 from pool import scope
+from pool.acceptor import Acceptor, Entry, told
 from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
-from pool.doubts import Doubts
 from pool.errors import (
     Conflict,
     DeadlineExceeded,
     Draining,
     IdempotencyMismatch,
-    LeaseLost,
     NotFound,
     Refused,
-    StoreUnavailable,
 )
 from pool.guard.audit import Audit
 from pool.guard.rates import RateState
 from pool.guard.switches import Switches
 from pool.ids import Ids
-from pool.letters import Letters
 from pool.live import MAKES_WAY, LiveTurn, Stop
-from pool.observer import Observers, TurnAcceptedNotice, TurnMovedNotice, TurnRefusedNotice
+from pool.observer import Observers, TurnRefusedNotice
 from pool.order import InOrder
 from pool.replicas import Replicas
-from pool.session import Session
 from pool.sessions import Sessions
-from pool.store.base import Accepted, SessionKey, Store
+from pool.store.base import SessionKey, Store
 from pool.store.sharing import CancelTurn
-from pool.takeover import Takeover
 from pool.turn import ANYONE, Principal, Turn, TurnRequest
 from pool.turns import Turns
 from pool.vetting import check_chain, check_request
 from pool.webhooks import Webhooks
 
-_log = structlog.get_logger("pool.intake")
-
-
-class Entry(Struct, frozen=True):
-    """What became of a request: the turn, whether it is new, and how it runs here (None: it does
-    not).
-    """
-
-    turn: Turn
-    new: bool
-    live: LiveTurn | None
-    # how the limits of requests stand that were counted for it
-    rates: Sequence[RateState] = ()
-
-
-def told(entry: Entry, rates: Sequence[RateState]) -> Entry:
-    """The entry of a request that was counted."""
-    return replace(entry, rates=rates) if rates else entry
-
 
 class Intake:
-    """Validates, admits, lets the store accept, and gives the turn its place."""
+    """Validates and admits, or refuses and leaves nothing behind."""
 
     def __init__(
         self,
@@ -80,10 +52,8 @@ class Intake:
         observers: Observers,
         wall: Callable[[], float],
         order: InOrder,
-        letters: Letters,
+        acceptor: Acceptor,
         replicas: Replicas,
-        takeover: Takeover,
-        doubts: Doubts,
         webhooks: Webhooks | None,
         switches: Switches,
         audit: Audit | None,
@@ -100,10 +70,8 @@ class Intake:
         self._observers = observers
         self._wall = wall
         self._order = order
-        self._letters = letters
+        self._acceptor = acceptor
         self._replicas = replicas
-        self._takeover = takeover
-        self._doubts = doubts
         self._webhooks = webhooks
         self._switches = switches
         self._audit = audit
@@ -155,7 +123,7 @@ class Intake:
                 rates = await self._billing.ledger.check(principal)
             self._switches.check(dispatcher.name)
             if self._goes_elsewhere(key, dispatcher, parent):
-                giving = self._give_away(record, idempotency_key, request_id)
+                giving = self._acceptor.give_away(record, idempotency_key, request_id)
                 return told(await self._arrive(giving, key, request), rates)
             self._admit(dispatcher, request, key, deadline_s, parent)
             now = self._turns.clock()
@@ -169,7 +137,7 @@ class Intake:
                 accepted_at=now,
                 deadline=now + deadline_s,
             )
-            taking = self._take(live, key, dispatcher, idempotency_key)
+            taking = self._acceptor.take(live, key, dispatcher, idempotency_key)
             if self._store.suspends:
                 return told(await self._arrive(taking, key, request), rates)
             return told(await taking, rates)
@@ -202,108 +170,6 @@ class Intake:
             and not self._sessions.unfinished(key)
             and self._replicas.take_room(dispatcher.name)
         )
-
-    async def _give_away(self, record: Turn, idempotency_key: str | None, request_id: str) -> Entry:
-        await self._billing.admit(record)
-        accepted = await self._accept(record, "", idempotency_key)
-        # whoever runs it settles for it
-        self._billing.let_go(record)
-        if accepted.new and self._observers:
-            self._observers.notice(TurnAcceptedNotice(record.agent, record, request_id))
-            self._observers.notice(TurnMovedNotice(record.agent, record.id, "given_away"))
-        return Entry(accepted.turn, accepted.new, self._turns.live.get(accepted.turn.id))
-
-    async def _take(
-        self, live: LiveTurn, key: SessionKey, dispatcher: Dispatcher, idempotency_key: str | None
-    ) -> Entry:
-        record = live.record
-        try:
-            live.grant = await self._billing.admit(record)
-            accepted = await self._accept(
-                self._as_kept(live, dispatcher), self._name, idempotency_key
-            )
-            session = None
-            if accepted.new and not accepted.others:
-                self._turns.moving.renewed(self._sessions.get(key), accepted.lease)
-                session = self._sessions.claim(key, accepted)
-                if session is not None and accepted.lease is None:
-                    await self._read_before(session, record, accepted.number)
-        except BaseException:
-            dispatcher.leave(key.tenant)
-            raise
-        if session is None or not session.held:
-            dispatcher.leave(key.tenant)
-            if accepted.others:
-                # it was left behind with turns in it: they go before this one
-                self._turns.moving.released(self._sessions.get(key), accepted.lease)
-                await self._turns.writer.insist(lambda: self._takeover.take(key, new=record.id))
-            return self._elsewhere(live, accepted, key)
-        live.session = session
-        live.start_stored = live.start_stored and accepted.lease is not None
-        live.number = accepted.number
-        live.loaded = accepted.state
-        session.accepted = max(session.accepted, accepted.number)
-        self._turns.add(live)
-        self._tell_accepted(live)
-        return Entry(record, True, live)
-
-    async def _accept(self, record: Turn, owner: str, idempotency_key: str | None) -> Accepted:
-        try:
-            accepted = await self._store.accept(
-                record,
-                owner=owner,
-                key=idempotency_key,
-                reject_busy=record.request.if_busy == "reject",
-                with_state=record.agent in self._turns.stateful,
-            )
-        except StoreUnavailable as error:
-            # what is set aside for it stays so, for it may run
-            self._billing.let_go(record)
-            if self._store.durable and not isinstance(error, LeaseLost):
-                self._doubts.turn(record, repeatable=idempotency_key is not None)
-            raise
-        except BaseException:
-            self._billing.withdraw(record)
-            raise
-        if not accepted.new:
-            self._billing.withdraw(record)
-        return accepted
-
-    async def _read_before(self, session: Session, record: Turn, number: int) -> None:
-        # Turns that others accepted before this one go first.
-        if self._store.durable and number > session.accepted + 1:
-            try:
-                await self._turns.writer.insist(lambda: self._letters.read(session))
-            except LeaseLost:
-                self._billing.let_go(record)
-                raise
-
-    def _elsewhere(self, taken: LiveTurn, accepted: Accepted, key: SessionKey) -> Entry:
-        turn = taken.record if accepted.new else accepted.turn
-        if accepted.new:
-            self._billing.let_go(turn)
-            self._tell_accepted(taken)
-            if accepted.owner == self._name:
-                # the store thinks that the session is here: it was, or an answer was lost
-                self._doubts.session(key)
-        return Entry(turn, accepted.new, self._turns.live.get(turn.id))
-
-    def _tell_accepted(self, taken: LiveTurn) -> None:
-        if self._observers:
-            record = taken.record
-            self._observers.notice(TurnAcceptedNotice(record.agent, record, taken.request_id))
-
-    def _as_kept(self, live: LiveTurn, dispatcher: Dispatcher) -> Turn:
-        # One that starts at once is stored as started, which saves a write of its own.
-        record = live.record
-        if not self._store.durable:
-            return record
-        session = self._sessions.get(live.key)
-        free = session is None or session.current is None
-        if not (free and dispatcher.starts_now):
-            return record
-        live.start_stored = True
-        return replace(record, state="running", attempt=1)
 
     # --- what may be wrong with it
 

@@ -94,7 +94,7 @@ class Revival:
             return
         if record.state == "running" and record.attempt >= self._config.max_attempts:
             detail = f"the turn broke its process or its actor {record.attempt} times"
-            self._turns.bury(turn, detail, "its process ended")
+            self._turns.crashes.bury(turn, detail, "its process ended")
         elif record.attempt and (urgent := _urgent(turn)) is not None:
             self._turns.stopping.stop(turn, MAKES_WAY[urgent.record.request.if_busy])
         elif turn.phase == "waiting":

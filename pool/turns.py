@@ -10,6 +10,7 @@ import structlog
 from pool.approvals import Approvals
 from pool.billing import Billing
 from pool.config import PoolConfig
+from pool.crashes import Crashes
 from pool.deadlines import Deadlines
 from pool.dispatcher import Dispatcher
 from pool.doubts import Doubts
@@ -17,7 +18,6 @@ from pool.emptying import Emptying
 from pool.ending import Ending
 from pool.errands import Errands
 from pool.errors import (
-    DeadLetter,
     LeaseLost,
     LimitExceeded,
     PoolError,
@@ -39,7 +39,6 @@ from pool.session import Session
 from pool.sessions import Sessions
 from pool.stopping import Stopping
 from pool.store.base import AgentState, Lease, StateChange, Store
-from pool.turn import TurnError
 from pool.webhooks import Deliveries
 from pool.writer import Writer
 
@@ -83,6 +82,7 @@ class Turns:
         self.approvals = Approvals(self)
         self.moving = Moving(self, store, doubts)
         self.revival = Revival(self, dispatchers, config)
+        self.crashes = Crashes(self, dispatchers, max_attempts=config.max_attempts)
         self.finishing = Finishing(self, dispatchers)
         self.writer = Writer(
             store, fenced=self.moving.fenced, spawn=self.errands.spawn, random=random
@@ -292,44 +292,10 @@ class Turns:
     def abandon(self, turn: LiveTurn) -> None:
         """Leave its agent behind: it does not let itself be stopped."""
         actor = turn.actor
-        self._release(turn)
+        self.release(turn)
         if actor is not None:
             self._dispatchers[turn.record.agent].supervisor.abandon(actor)
         self.errands.spawn(self.end_early(turn))
-
-    def lost(self, turn: LiveTurn, error: str) -> None:
-        """The turn's actor crashed under it: it runs again, or is a dead letter."""
-        if turn.phase != "running":
-            return
-        self._release(turn)
-        record = turn.record
-        if turn.stop is not None:
-            self.errands.spawn(self.end_early(turn))
-        elif record.attempt >= self._config.max_attempts:
-            self.bury(turn, f"the turn crashed its actor {record.attempt} times", error)
-        else:
-            self.requeue(turn)
-            turn.distrusted = True
-            record.pending = ()
-            self._dispatchers[record.agent].back(turn)
-
-    def bury(self, turn: LiveTurn, detail: str, error: str) -> None:
-        """It has broken what ran it too often: it is a dead letter."""
-        record = turn.record
-        if turn.phase == "queued":
-            self._dispatchers[record.agent].drop(turn)
-            turn.phase = "waiting"
-        _log.error(
-            "turn is a dead letter",
-            agent=record.agent,
-            turn_id=record.id,
-            attempts=record.attempt,
-            error=error,
-            remedy="mend the agent, then requeue it: actorpool dead-letters requeue",
-        )
-        self.errands.spawn(
-            self.ending.end(turn, "failed", error=TurnError(DeadLetter.code, detail))
-        )
 
     # --- ending
 
@@ -390,7 +356,8 @@ class Turns:
             if not self.live:
                 self.emptying.wake()
 
-    def _release(self, turn: LiveTurn) -> None:
+    def release(self, turn: LiveTurn) -> None:
+        """It has no actor any more: its permit, if it has one, is free."""
         self._dispatchers[turn.record.agent].released(turn, self.clock() - turn.started_at)
 
     def tell(self, turn: LiveTurn, event: Event) -> None:

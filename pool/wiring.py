@@ -8,6 +8,7 @@ from random import Random
 
 from msgspec import Struct
 
+from pool.acceptor import Acceptor
 from pool.assembly import add_dispatchers
 from pool.clock import clock_of
 from pool.config import AgentSpec, PoolConfig
@@ -109,6 +110,17 @@ def wire(
         letters=letters,
         doubts=doubts,
     )
+    acceptor = Acceptor(
+        name=name,
+        store=store,
+        sessions=sessions,
+        turns=turns,
+        billing=turns.billing,
+        observers=observers,
+        letters=letters,
+        takeover=takeover,
+        doubts=doubts,
+    )
     intake = Intake(
         name=name,
         config=config,
@@ -121,10 +133,8 @@ def wire(
         observers=observers,
         wall=wall,
         order=order,
-        letters=letters,
+        acceptor=acceptor,
         replicas=replicas,
-        takeover=takeover,
-        doubts=doubts,
         webhooks=webhooks,
         switches=switches,
         audit=audit,

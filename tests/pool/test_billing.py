@@ -114,8 +114,8 @@ async def test_usage_is_forgotten_after_its_days() -> None:
 async def test_an_agent_that_reports_nothing_costs_nothing() -> None:
     """Its cost is not known on the wire, and takes nothing from a budget."""
     cost = budgets(Budget(name="b", usd=0.01, reserve_usd=0.01))
-    async with pooled(Held(), cost=cost) as pool:
-        (held,) = [spec.agent for spec in pool.specs.values()]
+    held = Held()
+    async with pooled(held, cost=cost) as pool:
         first = asyncio.create_task(pool.ask("one"))
         await held.until_started(1)
         await held.let_all()
@@ -326,6 +326,27 @@ async def test_a_turn_that_moved_is_settled_by_who_ended_it() -> None:
         on.views[0].mend()
         assert (ended.state, ended.attempt) == ("completed", 2)
         assert (line.spent, line.reserved) == (100, 0)
+
+
+async def test_a_turn_that_is_given_away_twice_is_paid_for_once() -> None:
+    """A client that asks again, while the other process runs its turn, sets nothing more aside."""
+    busy, idle = Held(), Held()
+    cost = budgets(Budget(name="b", tokens=1_000, reserve_tokens=100))
+    async with clustered(FaultyView, AgentSpec(agent=busy, max=1), idle, cost=cost) as on:
+        a, _ = on.pools
+        await a.submit("one")
+        await busy.until_started(1)
+        turn = await a.submit("two", session="s2", idempotency_key="k")
+        await idle.until_started(1)
+        again = await a.submit("two", session="s2", idempotency_key="k")
+        await asyncio.sleep(1)
+        (line,) = await standing(a, turn.id)
+        assert (again.id, line.reserved) == (turn.id, 200)
+        await busy.let_all()
+        await idle.let_all()
+        await asyncio.sleep(1)
+        (line,) = await standing(a, turn.id)
+        assert (line.spent, line.reserved) == (0, 0)
 
 
 async def _fifty(at: Callable[[int], AgentPool]) -> list[Any]:
