@@ -13,6 +13,7 @@
 | `ask` | asks another agent and waits |
 | `usurp` | submits another turn that interrupts this one |
 | `limit` | stops at its own limit |
+| `spend=N` | has used N tokens by now |
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import Protocol
 
 from pool import Context, Decision, Principal, TextDelta, ToolCall, TurnEnd, TurnInput
 from pool.errors import ProviderOverloaded
+from pool.events import UsageReported
 from pool.store.base import SessionKey
+from pool.turn import Usage
 from tests.support.witness import TINY_S, Run, Witness
 
 
@@ -139,6 +142,8 @@ class ScriptedAgent:
             self._witness.leaked.append(asyncio.create_task(asyncio.sleep(number)))
         elif step == "ask":
             await self._helper.ask_another(ctx)
+        elif step == "spend":
+            await ctx.emit(UsageReported(Usage(input_tokens=int(number), requests=1)))
         elif step == "usurp":
             await self._helper.usurp(ctx)
         else:

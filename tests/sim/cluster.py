@@ -18,6 +18,7 @@ from pool.store.base import SessionKey
 from tests.sim.agents import ScriptedAgent, human_decides
 from tests.sim.callers import Callers
 from tests.sim.clients import Clients
+from tests.sim.purse import SPENDS, Purse
 from tests.sim.remote import Ledger, Pace, Remote
 from tests.sim.replica import TOLD_S, Book, Replica, ReplicaWitness
 from tests.sim.shared_audit import audit_shared
@@ -54,7 +55,8 @@ EXPECTED_CUT_OFF: Final = {"turn could not be ended here"}
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a simulation of replicas is made of; the seed decides the rest.
+    """What a simulation of replicas is made of; the seed decides the rest. With a `budget` turns
+    spend, and are refused when it is used up.
 
     `calls`: how many there are. `faults`: what may happen to a process, `times` times at most.
     """
@@ -64,6 +66,7 @@ class Cluster:
     calls: int = 12
     pace: Pace = "suspends"
     steps: tuple[str, ...] = STEPS
+    budget: bool = False
 
     async def __call__(self) -> None:
         """Run it on a `SeededLoop`."""
@@ -89,6 +92,9 @@ class _Simulation:
         self.ledger = Ledger(clock=self._wall, lease_s=LEASE_S)
         slow_s = 2.0 if scenario.pace == "slow" else 0.0
         self.book = Book(self.ledger, EPOCH_S, TOLD_S + slow_s)
+        self.purse: Purse | None = None
+        if scenario.budget:
+            self.purse = Purse(random, self.ledger, wall=self._wall, wrong=self.book.wrong)
         self.names = count()
         self.witnesses: dict[str, ReplicaWitness] = {}
         self.callers: Callers | None = None
@@ -140,7 +146,13 @@ class _Simulation:
         }
         seed = self.random.randrange(2**32)
         return AgentPool(
-            specs, config=self.config, store=remote, name=name, seed=seed, wall=self._wall
+            specs,
+            config=self.config,
+            store=remote,
+            name=name,
+            seed=seed,
+            cost=None if self.purse is None else self.purse.cost,
+            wall=self._wall,
         )
 
     def _agent(self, name: str) -> ScriptedAgent:
@@ -160,7 +172,7 @@ class _Simulation:
                 tenants=self.tenants,
                 sessions=self.random.choice([1, 1, 2]),
                 nests=NESTS,
-                odd=self.scenario.steps,
+                odd=self.scenario.steps + (SPENDS if self.purse else ()),
             )
         await replica.open()
         self.book.replicas.append(replica)
@@ -201,6 +213,15 @@ class _Simulation:
             max_attempts=self.config.max_attempts,
             obeys_s=self.config.cancel_grace_s + (2 if self.scenario.pace == "slow" else 0.1),
         )
+        if self.purse is not None:
+            for tenant in self.tenants:
+                turns = await self.ledger.all_turns(tenant)
+                await self.purse.audit(
+                    tenant,
+                    turns,
+                    counted=all(replica.fate == "up" for replica in self.book.replicas),
+                    settled=not self.book.faults,
+                )
         self._report()
         await self._answers_on()
         await self._close()
@@ -245,6 +266,8 @@ class _Simulation:
             for replica in self.book.up():
                 steady = self.scenario.pace != "slow" and not replica.remote.faulty
                 replica.witness.look(steady=steady)
+            if self.purse is not None:
+                await self.purse.look(self.tenants)
 
     # --- faults
 
@@ -342,7 +365,8 @@ class _Simulation:
 
     async def _answers_on(self) -> None:
         assert self.callers is not None
-        key = SessionKey(self.tenants[0], "last")
+        # of somebody who has a budget left
+        key = SessionKey("late", "last")
         for replica in self.book.up():
             agent = self.random.choice(list(NESTS))
             asked = self.callers.asked(key, agent, "say", LONG_S, "queue")

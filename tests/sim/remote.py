@@ -52,6 +52,11 @@ class Ledger(MemoryStore):
         """All sessions."""
         return [key_of(name) for name in self._sessions.resting] + list(self._sessions.live)
 
+    async def all_turns(self, tenant: str) -> list[Turn]:
+        """All turns of a tenant."""
+        keys = [key for key in self.keys() if key.tenant == tenant]
+        return [turn for key in keys for turn in (await self.turns(key, None, 1_000)).items]
+
     def watchers(self) -> dict[SessionKey, set[str]]:
         """Who watches which session."""
         live = self._sessions.live.items()

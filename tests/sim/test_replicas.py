@@ -44,6 +44,13 @@ def test_replicas_that_cannot_reach_the_store():
     run_seeds(Cluster(faults=("cut off",)), range(150))
 
 
+def test_replicas_that_share_a_budget():
+    """Parallel turns of all of them never spend more than there is, whatever becomes of them."""
+    run_seeds(Cluster(budget=True), range(100))
+    run_seeds(Cluster(budget=True, faults=("lose", "cut off")), range(100))
+    run_seeds(Cluster(budget=True, faults=EVERYTHING), range(100))
+
+
 def test_replicas_to_which_everything_happens():
     """All of it together, with a store that answers soon, and one that takes its time."""
     run_seeds(Cluster(faults=EVERYTHING, times=4), range(200))
