@@ -16,7 +16,7 @@ from bench.result import Row, table
 
 NAMES: Final = (
     *("http", "ask", "stream", "relay", "connections", "sessions", "start"),
-    *("trips", "recovery", "failover"),
+    *("guarded", "trips", "recovery", "failover"),
 )
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 

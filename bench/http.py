@@ -14,11 +14,12 @@ CHUNKS_END: Final = b"0\r\n\r\n"
 LENGTH: Final = b"content-length:"
 
 
-def post(path: str, body: bytes, *, accept: str = "application/json") -> bytes:
-    """The bytes of a request that posts JSON."""
+def post(path: str, body: bytes, *, accept: str = "application/json", key: str = "") -> bytes:
+    """The bytes of a request that posts JSON; `key` says who does."""
+    credentials = f"Authorization: Bearer {key}\r\n" if key else ""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Accept: {accept}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Accept: {accept}\r\n{credentials}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 

@@ -1,6 +1,6 @@
 """Loads a server with HTTP turns.
 
-`python -m bench.http_load PORT CONNECTIONS WARM_UP_S SECONDS ACCEPT`
+`python -m bench.http_load PORT CONNECTIONS WARM_UP_S SECONDS ACCEPT [KEY]`
 
 Each connection asks one turn after the other, ten of them in a session, then goes on in a new one.
 Prints a `Load` as JSON.
@@ -44,9 +44,10 @@ class Load(Struct, frozen=True):
 class Connection:
     """What one connection asks, and how long each answer took."""
 
-    def __init__(self, number: int, accept: str) -> None:
+    def __init__(self, number: int, accept: str, key: str) -> None:
         self._number = number
         self._accept = accept
+        self._key = key
         self._asked = 0
         self._request = b""
         self._since = 0.0
@@ -60,7 +61,8 @@ class Connection:
             return None
         if self._asked % TURNS_PER_SESSION == 0:
             session = f"c{self._number}-{self._asked // TURNS_PER_SESSION}"
-            self._request = post(f"/v1/sessions/{session}/turns", BODY, accept=self._accept)
+            path = f"/v1/sessions/{session}/turns"
+            self._request = post(path, BODY, accept=self._accept, key=self._key)
         self._asked += 1
         self._since = time.perf_counter()
         return self._request
@@ -73,9 +75,11 @@ class Connection:
         self.sample = answer.body
 
 
-async def load(port: int, connections: int, warm_up_s: float, seconds: float, accept: str) -> Load:
+async def load(
+    port: int, connections: int, warm_up_s: float, seconds: float, accept: str, key: str
+) -> Load:
     """Keep `connections` busy: `warm_up_s` that do not count, then `seconds` that do."""
-    askers = [Connection(number, accept) for number in range(connections)]
+    askers = [Connection(number, accept, key) for number in range(connections)]
     callers = []
     for asker in askers:
         caller = Caller(asker.next, asker.answered)
@@ -105,6 +109,8 @@ async def load(port: int, connections: int, warm_up_s: float, seconds: float, ac
 
 
 if __name__ == "__main__":
-    port, connections, warm_up, seconds, accept = sys.argv[1:]
-    figures = load(int(port), int(connections), float(warm_up), float(seconds), accept)
+    port, connections, warm_up, seconds, accept, *key = sys.argv[1:]
+    figures = load(
+        int(port), int(connections), float(warm_up), float(seconds), accept, "".join(key)
+    )
     sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(figures)))

@@ -18,13 +18,17 @@ from hiredis import Reader
 COUNTED: Final = "counted-"
 # A command that runs a script begins: EVALSHA, the script, the number of its keys, the first key.
 FIRST_KEY: Final = 3
+SCRIPT: Final = b"EVALSHA"
 
 
 class Counts:
-    """What went to the server: `scripts`, and `writes`, the pieces that they came in."""
+    """What went to the server: `scripts`, and `writes`, the pieces that they came in; `all_scripts`
+    are those of all keys.
+    """
 
     def __init__(self) -> None:
         self.scripts = 0
+        self.all_scripts = 0
         self.writes = 0
 
     def add(self, commands: list[list[bytes]]) -> None:
@@ -33,6 +37,7 @@ class Counts:
         counted = sum(mark in key for words in commands for key in words[FIRST_KEY : FIRST_KEY + 1])
         self.scripts += counted
         self.writes += counted > 0
+        self.all_scripts += sum(words[0] == SCRIPT for words in commands)
 
 
 class Tap:

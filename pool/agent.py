@@ -75,7 +75,8 @@ class TurnEnd(Struct, frozen=True):
     was. `limit`: it stopped at `max_steps` or `max_tokens`; what was said counts.
 
     `output` is used only if no text was emitted. The state is replaced by `state` or grows by
-    `append`; with neither it stays as it is. `marks` say how the answer came about.
+    `append`; with neither it stays as it is. `marks` say how the answer came about. `overloaded`: a
+    provider said that it has too much, though the turn was answered in another way.
     """
 
     status: Literal["done", "paused", "limit"] = "done"
@@ -83,6 +84,7 @@ class TurnEnd(Struct, frozen=True):
     state: bytes | None = None
     append: bytes | None = None
     marks: tuple[Mark, ...] = ()
+    overloaded: bool = False
 
 
 class Context(Protocol):
@@ -141,6 +143,15 @@ class Context(Protocol):
 
     def idempotency_key(self, call: ToolCall) -> str:
         """The same key whenever this turn makes this call: give it to what has effects."""
+
+    def conceal(self, value: Any) -> Any:
+        """A JSON value, such as a tool's result, as a model may see it: where the tenant's privacy
+        asks for it, with placeholders for what is personal or secret. What the agent was given, and
+        what it gives to this context and in its `TurnEnd`, is so. `TooLarge` if nested too deep.
+        """
+
+    def reveal(self, value: Any) -> Any:
+        """The way back: a JSON value of the model's, such as a tool's arguments, as it is meant."""
 
     def clock(self) -> float:
         """The pool's monotonic clock, in seconds."""

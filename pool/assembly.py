@@ -6,16 +6,25 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from random import Random
+from typing import TYPE_CHECKING
 
 from pool.agents.adapt import adapt
 from pool.clock import clock_of
 from pool.config import AgentSpec, PoolConfig
 from pool.dispatcher import Dispatcher
+from pool.guard.answers import Answers
+from pool.guard.answers_memory import MemoryAnswers
+from pool.guard.answers_stores import AnswerStore
+from pool.guard.gate import gate_of
+from pool.guard.tool_rules import ToolRules
 from pool.limiter import Limiter
 from pool.observer import Observers
 from pool.runner import Runner
 from pool.supervisor import Supervisor
 from pool.turns import Turns
+
+if TYPE_CHECKING:
+    from pool.guard.privacy import Privacy
 
 
 def limiters(specs: Mapping[str, AgentSpec], config: PoolConfig) -> dict[str, Limiter]:
@@ -48,8 +57,13 @@ def add_dispatchers(
     config: PoolConfig,
     observers: Observers,
     random: Random,
+    answers: AnswerStore | None,
+    privacy: Privacy | None,
+    tools: ToolRules | None,
 ) -> None:
-    """Fill `dispatchers`, which `turns` knows already, with one for each agent."""
+    """Fill `dispatchers`, which `turns` knows already, with one for each agent. `answers`: where
+    those are kept of agents that want it (None: each in a memory of its own).
+    """
     clock = clock_of(asyncio.get_running_loop())
     context = copy_context()
     limits = limiters(specs, config)
@@ -67,7 +81,15 @@ def add_dispatchers(
         dispatcher.supervisor = Supervisor(
             name,
             adapt(spec.agent),
-            Runner(spec, turns, config=config, observers=observers),
+            Runner(
+                spec,
+                turns,
+                gate=gate_of(tools, name, spec.gate),
+                config=config,
+                observers=observers,
+                answers=_answers(spec, answers, random=random, clock=clock),
+                privacy=privacy,
+            ),
             config=config,
             random=random,
             observers=observers,
@@ -75,6 +97,17 @@ def add_dispatchers(
             ready=_pump(dispatchers, sharing) if len(sharing) > 1 else dispatcher.pump,
             lost=turns.crashes.lost,
         )
+
+
+def _answers(
+    spec: AgentSpec, store: AnswerStore | None, *, random: Random, clock: Callable[[], float]
+) -> Answers | None:
+    cache = spec.cache
+    if cache is None:
+        return None
+    if store is None:
+        store = MemoryAnswers(max_entries=cache.max_entries, max_bytes=cache.max_bytes, clock=clock)
+    return Answers(cache, store, random=random)
 
 
 def _pump(dispatchers: Mapping[str, Dispatcher], names: list[str]) -> Callable[[], None]:

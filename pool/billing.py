@@ -17,6 +17,7 @@ from pool.turn import Turn, TurnError, Usage
 
 # Usage is written this long, in seconds, after the first turn that is in none of the store's.
 _WRITE_S: Final = 1.0
+_CLOSE_S: Final = 2.0
 _DAY_S: Final = 86_400.0
 
 _log = structlog.get_logger("pool.billing")
@@ -41,6 +42,8 @@ class Billing:
         self._insist = insist
         self._stop = stop
         self._wall = wall
+        # turns of others whose model is being found out
+        self._recalling: dict[str, asyncio.Task[Any]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._writing = asyncio.Lock()
         self._forgotten_at = 0.0
@@ -52,23 +55,45 @@ class Billing:
         """Set aside what a turn needs before the store accepts it; `Refused`."""
         if self.ledger.open:
             return None
-        return await self.ledger.admit(turn, self.max_tokens.get(turn.agent))
+        max_tokens = self.max_tokens.get(turn.agent)
+        try:
+            return await self.ledger.admit(turn, max_tokens)
+        except (StoreUnavailable, asyncio.CancelledError):
+            # the answer is lost, what was set aside may not be
+            if self.ledger.suspends:
+                self._spawn(self._insist(lambda: self.ledger.void(turn, max_tokens)))
+            raise
 
     def withdraw(self, turn: Turn) -> None:
         """The store has not accepted the turn: nothing will be spent."""
         if not self.ledger.open:
-            self._spawn(self._insist(lambda: self.ledger.withdraw(turn)))
+            self._see_to(turn, lambda: self.ledger.withdraw(turn))
 
     def let_go(self, turn: Turn) -> None:
         """The turn is another process's, which settles it; or nobody knows whose."""
         self.ledger.let_go(turn)
 
     def recall(self, turn: LiveTurn) -> None:
-        """A turn that another process admitted has the same limits here."""
+        """A turn that another process admitted has the same limits here, and the same model; which
+        that is takes a moment to find out.
+        """
         if turn.grant is None and not self.ledger.open:
             record = turn.record
             max_tokens = self.max_tokens.get(record.agent)
-            turn.grant = self.ledger.budgets.grant_of(record, max_tokens)
+            grant = turn.grant = self.ledger.budgets.grant_of(record, max_tokens)
+            if any(line.budget.model is not None for line in grant.lines):
+                recalling = self._spawn(self._insist(lambda: self._recall_model(turn, max_tokens)))
+                self._recalling[turn.id] = recalling
+                recalling.add_done_callback(lambda _: self._recalling.pop(turn.id, None))
+
+    async def recalled(self, turn: LiveTurn) -> None:
+        """Wait until it is known which model a turn was granted, before it runs."""
+        recalling = self._recalling.get(turn.id)
+        if recalling is not None:
+            await asyncio.shield(recalling)
+
+    async def _recall_model(self, turn: LiveTurn, max_tokens: int | None) -> None:
+        turn.grant = await self.ledger.budgets.recall(turn.record, max_tokens) or turn.grant
 
     # --- while it runs
 
@@ -97,9 +122,29 @@ class Billing:
             self.ledger.note(record)
         else:
             max_tokens = self.max_tokens.get(record.agent)
-            self._spawn(self._insist(lambda: self.ledger.settle(record, max_tokens)))
+            self._see_to(record, lambda: self.ledger.settle(record, max_tokens))
         if self._timer is None:
             self._timer = self._loop.call_later(_WRITE_S, self._ring)
+
+    def _see_to(self, turn: Turn, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have something counted about a turn, for as long as it is known whether it was."""
+        if not self.ledger.suspends:
+            _at_once(turn, step())
+            return
+        until = self._wall() + self.ledger.once_s
+
+        async def again() -> None:
+            if self._wall() < until:
+                await step()
+                return
+            self.let_go(turn)
+            _log.error(
+                "what a turn used is perhaps not counted; its budgets have paid what was set aside",
+                turn_id=turn.id,
+                remedy="see whether the store answers; the record of the turn has its usage",
+            )
+
+        self._spawn(self._insist(again))
 
     def _ring(self) -> None:
         self._timer = None
@@ -113,15 +158,15 @@ class Billing:
                 self._forgotten_at = now
                 await self._insist(self.ledger.usage.forget)
 
-    async def close(self, timeout_s: float) -> None:
-        """Write what is left, within so many seconds."""
+    async def close(self) -> None:
+        """Write what is left, if the store takes it soon."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if not self.ledger.batch:
             return
         try:
-            async with asyncio.timeout(timeout_s), self._writing:
+            async with asyncio.timeout(_CLOSE_S), self._writing:
                 await self.ledger.batch.write()
         except (TimeoutError, StoreUnavailable) as error:
             _log.warning(
@@ -129,3 +174,21 @@ class Billing:
                 error=type(error).__name__,
                 remedy="the records of the turns have it",
             )
+
+
+def _at_once(turn: Turn, step: Coroutine[Any, Any, None]) -> None:
+    """Do what a store in memory is asked for: it never waits, and a task would cost more."""
+    try:
+        step.send(None)
+    except StopIteration:
+        return
+    except StoreUnavailable as error:
+        _log.error(
+            "what a turn used is not counted; its budgets have paid what was set aside",
+            turn_id=turn.id,
+            error=error.code,
+            remedy=error.detail,
+        )
+        return
+    step.close()
+    raise RuntimeError("a store that says that it never suspends has suspended")

@@ -11,6 +11,7 @@ from msgspec.structs import fields
 
 from pool.agent import Gate
 from pool.errors import ConfigError
+from pool.guard.answers_config import AnswerCache
 
 
 class AgentSpec(Struct, frozen=True, kw_only=True):
@@ -20,7 +21,7 @@ class AgentSpec(Struct, frozen=True, kw_only=True):
     thread), an `Agent`, or a factory of any of these without arguments (one instance an actor).
     `min`, `max`: how many actors. `limit`: the name of the concurrency limit it shares with others
     that use the same provider (default: one of its own). `limit_initial`: where that limit starts
-    (default `max`).
+    (default `max`). `cache`: its answers are kept for equal questions (None: they are not).
     """
 
     agent: Callable[..., Any] | Any
@@ -32,6 +33,7 @@ class AgentSpec(Struct, frozen=True, kw_only=True):
     gate: Gate | None = None
     max_steps: int = 16
     max_tokens: int | None = None
+    cache: AnswerCache | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, 0, "min")
@@ -79,6 +81,10 @@ class PoolConfig(Struct, frozen=True, kw_only=True):
     watchdog_s: float = 1.0
 
     # turns
+    max_input_chars: int = 1_000_000
+    # those of a turn or a session, written as JSON
+    max_metadata_bytes: int = 65_536
+    max_metadata_depth: int = 16
     approval_ttl_s: float = 3_600.0
     max_output_bytes: int = 4 * 2**20
     max_events: int = 100_000
@@ -100,6 +106,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True):
             self, 1, "queue_max", "start_limit", "max_attempts", "max_output_bytes", "max_events"
         )
         _at_least(self, 1, "max_state_bytes", "max_nesting", "flush_events")
+        _at_least(self, 1, "max_input_chars", "max_metadata_bytes", "max_metadata_depth")
         _at_least(self, 1, "webhook_parallel", "webhook_tries")
         _at_least(self, 0, "restarts_max", "watchdog_s", "close_deadline_s", "overload_wait_s")
         for field in fields(self):

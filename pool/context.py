@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pool.agent import ALLOW, Decision, ToolCall
+from pool.agent import Decision, Gate, ToolCall
 from pool.config import AgentSpec, PoolConfig
 from pool.errors import AgentFailed, Conflict, LimitExceeded
 from pool.events import (
@@ -43,6 +43,7 @@ class TurnContext(Struct, eq=False):
     _turn: LiveTurn
     _turns: Turns
     _spec: AgentSpec
+    _gate: Gate
     _config: PoolConfig
     _format: str
     _observers: Observers
@@ -128,9 +129,7 @@ class TurnContext(Struct, eq=False):
             writer = self._turns.writer
             await writer.insist(lambda: writer.flush(self._turn.session, self._turn))
             return self._told(call, decided, "human")
-        if self._spec.gate is None:
-            return self._told(call, ALLOW, "nobody")
-        answer = self._spec.gate(self._turn.principal, call)
+        answer = self._gate(self._turn.principal, call)
         decision = await answer if inspect.isawaitable(answer) else answer
         if not self._turn.at_work:
             raise self._past()
@@ -157,9 +156,15 @@ class TurnContext(Struct, eq=False):
         encoded = msgspec.json.encode(body, order="deterministic")
         return blake2b(encoded, digest_size=16).hexdigest()
 
-    def _told(
-        self, call: ToolCall, decision: Decision, by: Literal["human", "gate", "nobody"]
-    ) -> Decision:
+    def conceal(self, value: Any) -> Any:
+        """The value itself: this turn has no veil."""
+        return value
+
+    def reveal(self, value: Any) -> Any:
+        """The value itself: this turn has no veil."""
+        return value
+
+    def _told(self, call: ToolCall, decision: Decision, by: Literal["human", "gate"]) -> Decision:
         if self._observers:
             turn = self._turn
             self._observers.notice(

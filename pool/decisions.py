@@ -5,11 +5,11 @@ they are told.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
 
-from pool.errors import Conflict, StoreUnavailable
+from pool.errors import Conflict, Forbidden, StoreUnavailable
 from pool.letters import Letters
 from pool.live import LiveTurn
 from pool.observer import CallDecidedNotice, Observers
@@ -18,6 +18,9 @@ from pool.store.base import SessionKey, Store
 from pool.store.sharing import DecideCall
 from pool.turn import PendingCall, Principal, Turn
 from pool.turns import Turns
+
+# These roles decide about what nobody in particular was named for, whoever asked for the turn.
+_DECIDERS: Final = frozenset({"operator", "admin"})
 
 _log = structlog.get_logger("pool.decisions")
 
@@ -45,7 +48,10 @@ class Decisions:
         reason: str,
         arguments: Mapping[str, Any] | None,
     ) -> None:
-        """Decide about a pending call of the turn, as it is now; `Conflict` if that cannot be."""
+        """Decide about a pending call of the turn, as it is now; `Conflict` if that cannot be,
+        `Forbidden` if it is not for them to decide.
+        """
+        _check_decider(turn, call_id, by)
         call = self._check(turn, call_id, arguments)
         said = DecideCall(turn.id, call_id, decision, by.user, reason, call.asked)
         told = CallDecidedNotice(turn.agent, turn, call, decision, by, request_id)
@@ -95,3 +101,24 @@ class Decisions:
             return
         except StoreUnavailable as error:
             _log.warning("turn is another process's now", turn_id=turn.id, error=error.detail)
+
+
+def may_decide(turn: Turn, call: PendingCall, by: Principal) -> bool:
+    """Whether it is for them: one of the call's deciders; or, if none are named, whoever asked for
+    the turn, and operators. Always within the turn's tenant.
+    """
+    if by.tenant != turn.tenant:
+        return False
+    if call.deciders:
+        return any(role in call.deciders for role in by.roles)
+    return by.user == turn.user or any(role in _DECIDERS for role in by.roles)
+
+
+def _check_decider(turn: Turn, call_id: str, by: Principal) -> None:
+    """`Forbidden` unless they may; also about a call that was decided, if it is still known."""
+    known = (*turn.pending, *(decided.call for decided in turn.decided))
+    call = next((call for call in known if call.call_id == call_id), None)
+    if call is None or may_decide(turn, call, by):
+        return
+    who = " or ".join(call.deciders) or "whoever asked for the turn, an operator or an admin"
+    raise Forbidden(f"call {call_id} of turn {turn.id} is not yours to decide: {who} may")

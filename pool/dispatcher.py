@@ -253,11 +253,14 @@ class Dispatcher:
     def learn(self, outcome: TurnEnd | Exception) -> None:
         """What the outcome of a turn says about the provider's limit."""
         before = self.limiter.limit
-        if isinstance(outcome, TurnEnd):
-            changed = self.limiter.succeeded()
-        elif isinstance(outcome, ProviderOverloaded):
+        if isinstance(outcome, ProviderOverloaded) or (
+            isinstance(outcome, TurnEnd) and outcome.overloaded
+        ):
             changed = self.limiter.overloaded(self._clock())
+        elif isinstance(outcome, TurnEnd) and not outcome.marks:
+            changed = self.limiter.succeeded()
         else:
+            # an answer that was kept, or the last resort, says nothing of the provider
             return
         if changed and self._observers:
             self._observers.notice(

@@ -20,6 +20,8 @@ from pool.errors import (
 )
 from pool.guard.audit import Audit
 from pool.guard.rates import RateState
+from pool.guard.screen import Screen
+from pool.guard.screened import look_at
 from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.live import MAKES_WAY, LiveTurn, Stop
@@ -57,6 +59,7 @@ class Intake:
         webhooks: Webhooks | None,
         switches: Switches,
         audit: Audit | None,
+        screen: Screen | None,
     ) -> None:
         self.closed = False
         self._name = name
@@ -75,6 +78,7 @@ class Intake:
         self._webhooks = webhooks
         self._switches = switches
         self._audit = audit
+        self._screen = screen
         self._billing = turns.billing
 
     async def enter(
@@ -90,7 +94,7 @@ class Intake:
         """Accept a turn into a session. `nested`: who asks waits for it, within the turn it runs
         in.
         """
-        check_request(request, idempotency_key, self._webhooks)
+        check_request(request, idempotency_key, self._webhooks, self._config)
         if self._audit is not None:
             self._audit.check()
         parent = self._parent() if nested else None
@@ -106,6 +110,7 @@ class Intake:
         if parent is not None:
             check_chain(parent, name, key, at_most=self._config.max_nesting)
             deadline_s = self._within(parent, deadline_s)
+            parent.has_asked = True
         record = Turn(
             id=self._ids.turn(key),
             tenant=key.tenant,
@@ -122,6 +127,8 @@ class Intake:
             if parent is None and self._billing.ledger.rated:
                 rates = await self._billing.ledger.check(principal)
             self._switches.check(dispatcher.name)
+            if self._screen is not None:
+                await look_at(self._screen, record, request_id, self._observers)
             if self._goes_elsewhere(key, dispatcher, parent):
                 giving = self._acceptor.give_away(record, idempotency_key, request_id)
                 return told(await self._arrive(giving, key, request), rates)

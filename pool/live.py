@@ -66,6 +66,8 @@ class LiveTurn(Struct, kw_only=True, eq=False):
     has_permit: bool = False
     # turns that run, or ran, on its permit
     riders: tuple[LiveTurn, ...] = ()
+    # whether its agent asked others
+    has_asked: bool = False
     # set while it is to end early
     stop: Stop | None = None
     # why its end could not be stored

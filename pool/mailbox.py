@@ -19,9 +19,10 @@ class Control(Enum):
 class Mailbox(Generic[T]):
     """Bounded: it holds one turn. One reader, the actor. Putting never waits."""
 
-    __slots__ = ("_controls", "_turn", "_wake")
+    __slots__ = ("_controls", "_loop", "_turn", "_wake")
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._controls: deque[Control] = deque()
         self._turn: T | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -55,7 +56,7 @@ class Mailbox(Generic[T]):
             if self._turn is not None:
                 turn, self._turn = self._turn, None
                 return turn
-            self._wake = asyncio.get_running_loop().create_future()
+            self._wake = self._loop.create_future()
             try:
                 await self._wake
             finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import structlog
@@ -55,6 +56,8 @@ class Moving:
     def _let_go(self, session: Session, how: Move) -> None:
         # Its turns go on, or begin anew, elsewhere. An agent that still runs in it is cancelled.
         session.lease = None
+        # who reads it here wants to know at once what others have written meanwhile
+        session.looked_at = -inf
         session.letter = ""
         session.foreign = False
         session.log.let_go()

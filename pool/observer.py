@@ -39,6 +39,18 @@ class TurnRefusedNotice(Notice, frozen=True, gc=False):
     request_id: str = ""
 
 
+class InputFlaggedNotice(Notice, frozen=True, gc=False):
+    """An input looks like an attempt to take over the model's instructions, by these `rules`: its
+    turn goes on (`flag`), or was not accepted (`refuse`). `principal` asked for it.
+    """
+
+    action: Literal["flag", "refuse"]
+    rules: tuple[str, ...]
+    principal: Principal
+    session_id: str
+    request_id: str
+
+
 class TurnAcceptedNotice(Notice, frozen=True):
     """The store has a new turn, whichever process runs it."""
 
@@ -47,8 +59,8 @@ class TurnAcceptedNotice(Notice, frozen=True):
 
 
 class ToolDecidedNotice(Notice, frozen=True):
-    """It was decided about a tool's call: by a `human`, by the agent's `gate`, or, where it has
-    none, by nobody. `principal` asked for the turn.
+    """It was decided about a tool's call: by a `human`, or by the `gate` (the rules, and the
+    agent's own). `principal` asked for the turn.
     """
 
     turn_id: str
@@ -56,7 +68,7 @@ class ToolDecidedNotice(Notice, frozen=True):
     request_id: str
     call: ToolCall
     decision: Decision
-    by: Literal["human", "gate", "nobody"]
+    by: Literal["human", "gate"]
 
 
 class CallDecidedNotice(Notice, frozen=True):

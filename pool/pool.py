@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from random import Random
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 import structlog
@@ -19,11 +19,14 @@ from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
 from pool.drain import drain, give_up, hand_over
 from pool.errors import Conflict, InvalidRequest, StoreUnavailable
+from pool.guard.answers_stores import AnswerStore
 from pool.guard.audit import Audit
 from pool.guard.ledger import CostConfig, Ledger
 from pool.guard.prices import PriceTable
 from pool.guard.rates import Windows
+from pool.guard.screen import Screen
 from pool.guard.switches import Switches
+from pool.guard.tool_rules import ToolRules
 from pool.ids import Ids
 from pool.live import Stop
 from pool.observer import Observer, Observers
@@ -34,6 +37,9 @@ from pool.store.memory import MemoryStore
 from pool.telemetry.watchdog import Watchdog
 from pool.webhooks import Webhooks
 from pool.wiring import Parts, wire
+
+if TYPE_CHECKING:
+    from pool.guard.privacy import Privacy
 
 _log = structlog.get_logger("pool.pool")
 
@@ -62,8 +68,10 @@ class AgentPool(Asking):
     notes what the pool does, as an observer, and says whether turns may be taken; it is the
     caller's, opened before the pool and closed after it. `cost`: limits and budgets; `windows`:
     where rates are counted (default: in the store); `prices`: of models, besides those in `cost`.
-    `wall`: the time of day, in seconds since
-    the epoch; everything else goes by the loop's clock.
+    `answers`: where those are kept of agents that want it (default: in this process's memory); it
+    is closed by whoever gave it. `screen`: looks at every input. `privacy`: what models and logs
+    are not to see. `tools`: what agents may call, and for whom. `wall`: the time of day, in seconds
+    since the epoch; everything else goes by the loop's clock.
     """
 
     def __init__(
@@ -80,6 +88,10 @@ class AgentPool(Asking):
         cost: CostConfig | None = None,
         windows: Windows | None = None,
         prices: PriceTable | None = None,
+        answers: AnswerStore | None = None,
+        screen: Screen | None = None,
+        privacy: Privacy | None = None,
+        tools: ToolRules | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.config = config or PoolConfig()
@@ -102,6 +114,10 @@ class AgentPool(Asking):
             windows=windows,
             table=prices,
         )
+        self._answers = answers
+        self._screen = screen
+        self._privacy = privacy
+        self._tools = tools
         self._random = Random(seed)
         self._wall = wall
         self._ids = Ids()
@@ -146,6 +162,10 @@ class AgentPool(Asking):
             switches=self.switches,
             audit=self.audit,
             ledger=self.ledger,
+            answers=self._answers,
+            screen=self._screen,
+            privacy=self._privacy,
+            tools=self._tools,
         )
         self._sessions = parts.sessions
         self._turns = parts.turns
@@ -154,6 +174,7 @@ class AgentPool(Asking):
         self._intake = parts.intake
         await self.store.join(self.name, self._parts.upkeep.nudged)
         await self.switches.start()
+        await self.ledger.start()
         self._tracking = scope.track(loop)
         if self.config.watchdog_s:
             blame = Blame(self._turns.live, self._observers, loop)
@@ -179,11 +200,12 @@ class AgentPool(Asking):
 
     async def _end(self) -> None:
         await self.switches.stop()
+        await self.ledger.stop()
         await self._parts.upkeep.stop()
         self._turns.close()
         grace_s = self.config.cancel_grace_s
         await asyncio.gather(*(d.supervisor.close(grace_s) for d in self._dispatchers.values()))
-        await self._turns.billing.close(grace_s)
+        await self._turns.billing.close()
         await give_up(self._turns)
         if self._parts.deliveries is not None:
             await self._parts.deliveries.close(grace_s=grace_s)

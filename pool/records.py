@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pool.config import AgentSpec
+from pool.config import AgentSpec, PoolConfig
 from pool.errors import InvalidRequest, NotFound
 from pool.ids import Ids, check_id
 from pool.store.base import Page, SessionKey, Store
 from pool.turn import ANYONE, Message, Principal, SessionInfo, Turn
+from pool.vetting import check_metadata
 
 PAGE_MAX = 1_000
 
@@ -20,6 +21,7 @@ PAGE_MAX = 1_000
 class Records:
     """Reads and keeps sessions; the part of a pool that runs nothing."""
 
+    config: PoolConfig
     store: Store
     specs: Mapping[str, AgentSpec]
     _ids: Ids
@@ -33,11 +35,15 @@ class Records:
         ttl_s: float | None = None,
         principal: Principal = ANYONE,
     ) -> SessionInfo:
-        """Make a session; `Conflict` if it exists. `agent` answers the turns that name none."""
+        """Make a session; `Conflict` if it exists, `TooLarge` if its metadata are. `agent` answers
+        the turns that name none.
+        """
         if agent is not None:
             self._check_agent(agent)
         if ttl_s is not None and not ttl_s > 0:
             raise InvalidRequest("ttl_s must be above 0", field="ttl_s")
+        if metadata:
+            check_metadata(metadata, self.config)
         key = self._key(session_id or self._ids.session(), principal)
         info = SessionInfo(id=key.id, agent=agent, metadata=metadata or {}, ttl_s=ttl_s)
         return await self.store.create_session(key, info)

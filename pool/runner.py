@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import traceback
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from pool import scope
-from pool.agent import Agent, Approval, TurnEnd, TurnInput
+from pool.agent import Agent, Approval, Gate, TurnEnd, TurnInput
 from pool.config import AgentSpec, PoolConfig
 from pool.context import TurnContext
 from pool.errors import AgentFailed, LeaseLost, PoolError
+from pool.guard.answers import Answers
+from pool.guard.sealing import SEALED
 from pool.live import LiveTurn
 from pool.observer import Observers, TasksLeakedNotice
 from pool.text import writable
 from pool.turns import Turns
+
+if TYPE_CHECKING:
+    from pool.guard.privacy import Privacy
+    from pool.guard.redact import Redactor
 
 _log = structlog.get_logger("pool.runner")
 
@@ -26,34 +33,58 @@ class Runner:
     """What the actors of one agent do with a turn."""
 
     def __init__(
-        self, spec: AgentSpec, turns: Turns, *, config: PoolConfig, observers: Observers
+        self,
+        spec: AgentSpec,
+        turns: Turns,
+        *,
+        gate: Gate,
+        config: PoolConfig,
+        observers: Observers,
+        answers: Answers | None = None,
+        privacy: Privacy | None = None,
     ) -> None:
         self._spec = spec
         self._turns = turns
+        self._gate = gate
         self._config = config
         self._observers = observers
+        self._answers = answers
+        self._privacy = privacy
 
     async def __call__(self, agent: Agent, turn: LiveTurn) -> None:
         """Run the turn to its stored end. What this raises has broken the actor."""
         outcome: TurnEnd | Exception
+        state_format = agent.state_format
         if turn.stop is not None:
             # it was stopped between the dispatcher and here
             outcome = TurnEnd()
         else:
             token = scope.current.set(turn)
             try:
+                if not turn.start_stored:
+                    await self._turns.note_start(turn)
+                if turn.distrusted:
+                    await self._turns.billing.recalled(turn)
+                redactor = None if self._privacy is None else self._privacy.redactor(turn.tenant)
+                given, state_format = await self._input(agent, turn, veiled=redactor is not None)
                 context = TurnContext(
                     turn,
                     self._turns,
                     self._spec,
+                    self._gate,
                     self._config,
-                    agent.state_format,
+                    state_format,
                     self._observers,
                 )
-                if not turn.start_stored:
-                    await self._turns.note_start(turn)
-                end = await agent.run(await self._input(agent, turn), context)
-                outcome = self._checked(end, turn)
+                ask = partial(self._ask, agent, given, turn, context)
+                if redactor is not None or state_format != agent.state_format:
+                    ask = partial(self._ask_veiled, agent, given, turn, context, redactor)
+                if self._answers is None:
+                    outcome = await ask()
+                else:
+                    outcome = await self._answers.answer(
+                        ask, agent, turn, given, context, state_format=state_format
+                    )
             except asyncio.CancelledError:
                 outcome = self._cancelled(turn)
             except LeaseLost as lost:
@@ -69,24 +100,48 @@ class Runner:
                     self._cancel_leftovers(turn)
             if turn.stopping:
                 await _uncancel()
-        await self._turns.finishing.finish(turn, outcome, agent.state_format)
+        await self._turns.finishing.finish(turn, outcome, state_format)
 
-    async def _input(self, agent: Agent, turn: LiveTurn) -> TurnInput:
+    async def _ask(
+        self, agent: Agent, given: TurnInput, turn: LiveTurn, context: TurnContext
+    ) -> TurnEnd | Exception:
+        return self._checked(await agent.run(given, context), turn)
+
+    async def _ask_veiled(
+        self,
+        agent: Agent,
+        given: TurnInput,
+        turn: LiveTurn,
+        context: TurnContext,
+        redactor: Redactor | None,
+    ) -> TurnEnd | Exception:
+        # loaded when a tenant wants it
+        from pool.veiled import run_veiled
+
+        return self._checked(await run_veiled(agent, given, context, redactor), turn)
+
+    async def _input(self, agent: Agent, turn: LiveTurn, *, veiled: bool) -> tuple[TurnInput, str]:
+        """What the agent is given, and the format in which its state is kept: sealed behind a veil,
+        and for as long as the session lives if it once was.
+        """
         record = turn.record
         text = record.request.input
         if not agent.state_format:
-            return TurnInput(text)
+            return TurnInput(text), ""
         lease = turn.session.lease
         if lease is None:
             raise LeaseLost("the session is no longer held here")
         state = await self._turns.load(lease, turn)
-        if state.data is not None and state.format != agent.state_format:
+        state_format, sealed = agent.state_format, SEALED + agent.state_format
+        if veiled or (state.data is not None and state.format == sealed):
+            state_format = sealed
+        if state.data is not None and state.format != state_format:
             raise AgentFailed(
                 f"the session's state is of format {state.format!r}, the agent's is "
-                f"{agent.state_format!r}; go on in a fork of the session, "
+                f"{state_format!r}; go on in a fork of the session, "
                 "which starts from the transcript"
             )
-        return TurnInput(
+        given = TurnInput(
             text,
             state=state.data,
             state_version=state.version,
@@ -96,6 +151,7 @@ class Runner:
                 Approval(d.call.call_id, d.decision, d.by, d.reason) for d in record.decided
             ),
         )
+        return given, state_format
 
     def _cancelled(self, turn: LiveTurn) -> TurnEnd | Exception:
         task = asyncio.current_task()

@@ -15,6 +15,8 @@ class Sessions:
     """Finds a session, makes one when it is needed, forgets it when nobody needs it."""
 
     def __init__(self) -> None:
+        # asked once: to ask which loop runs is a call of the system, in Python 3.11
+        self._loop = asyncio.get_running_loop()
         # told of a session that has readers here, and nothing else
         self.unattended: Callable[[Session], None] = _left_alone
         self._sessions: dict[SessionKey, Session] = {}
@@ -49,7 +51,7 @@ class Sessions:
         if session is None:
             session = self._sessions[lease.key] = Session(lease.key, log_from(end))
         session.claimed(lease, end)
-        session.looked_at = asyncio.get_running_loop().time()
+        session.looked_at = self._loop.time()
         return session
 
     def open(self, key: SessionKey, end: Cursor) -> Session:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from pool.errors import Conflict, InvalidRequest
+import msgspec
+
+from pool.config import PoolConfig
+from pool.errors import Conflict, InvalidRequest, TooLarge
 from pool.live import LiveTurn
 from pool.store.base import SessionKey
 from pool.turn import TurnRequest
@@ -14,11 +18,21 @@ KEY_MAX: Final = 128
 
 
 def check_request(
-    request: TurnRequest, idempotency_key: str | None, webhooks: Webhooks | None
+    request: TurnRequest,
+    idempotency_key: str | None,
+    webhooks: Webhooks | None,
+    config: PoolConfig,
 ) -> None:
-    """`InvalidRequest` for a key of the wrong length, or a webhook that may not or cannot be
-    posted to.
+    """`InvalidRequest` for a key of the wrong length, metadata that are no plain data or too deep,
+    or a webhook that may not or cannot be posted to; `TooLarge` for an input or metadata that are.
     """
+    if len(request.input) > config.max_input_chars:
+        raise TooLarge(
+            f"the input has {len(request.input)} characters; "
+            f"at most {config.max_input_chars} are taken"
+        )
+    if request.metadata:
+        check_metadata(request.metadata, config)
     if idempotency_key is not None and not 1 <= len(idempotency_key) <= KEY_MAX:
         raise InvalidRequest(
             f"an idempotency key has 1 to {KEY_MAX} characters", field="idempotency_key"
@@ -31,6 +45,41 @@ def check_request(
             field="webhook",
         )
     webhooks.check(request.webhook.url)
+
+
+def check_metadata(metadata: Mapping[str, Any], config: PoolConfig) -> None:
+    """`InvalidRequest` for metadata that cannot be written as JSON, or are nested too deeply;
+    `TooLarge` if they are.
+    """
+    if _deeper_than(config.max_metadata_depth, metadata):
+        raise InvalidRequest(
+            f"metadata may be nested {config.max_metadata_depth} deep", field="metadata"
+        )
+    try:
+        size = len(msgspec.json.encode(metadata))
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidRequest(
+            "metadata are plain data: what JSON can hold", field="metadata"
+        ) from None
+    if size > config.max_metadata_bytes:
+        raise TooLarge(
+            f"the metadata take {size} bytes as JSON; at most {config.max_metadata_bytes} are taken"
+        )
+
+
+def _deeper_than(depth: int, value: Any) -> bool:
+    """Whether objects and lists are within each other more than `depth` times."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [each for each in level if isinstance(each, Mapping | list | tuple)]
+        if not level:
+            return False
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, Mapping) else each)
+        ]
+    return True
 
 
 def check_chain(parent: LiveTurn, agent: str, key: SessionKey, *, at_most: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from random import Random
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -16,9 +17,12 @@ from pool.decisions import Decisions
 from pool.dispatcher import Dispatcher
 from pool.doubts import Doubts
 from pool.follow import Followers
+from pool.guard.answers_stores import AnswerStore
 from pool.guard.audit import Audit
 from pool.guard.ledger import Ledger
+from pool.guard.screen import Screen
 from pool.guard.switches import Switches
+from pool.guard.tool_rules import ToolRules
 from pool.ids import Ids
 from pool.intake import Intake
 from pool.letters import Letters
@@ -32,6 +36,9 @@ from pool.takeover import Takeover
 from pool.turns import Turns
 from pool.upkeep import Upkeep
 from pool.webhooks import Deliveries, Webhooks
+
+if TYPE_CHECKING:
+    from pool.guard.privacy import Privacy
 
 
 class Parts(Struct, frozen=True):
@@ -66,6 +73,10 @@ def wire(
     switches: Switches,
     audit: Audit | None,
     ledger: Ledger,
+    answers: AnswerStore | None,
+    screen: Screen | None,
+    privacy: Privacy | None,
+    tools: ToolRules | None,
 ) -> Parts:
     """All parts of the pool `name`, on the running loop; `dispatchers` is filled."""
     sessions = Sessions()
@@ -89,7 +100,17 @@ def wire(
         random=random,
     )
     turns.billing.max_tokens = {name: spec.max_tokens for name, spec in specs.items()}
-    add_dispatchers(dispatchers, specs, turns, config=config, observers=observers, random=random)
+    add_dispatchers(
+        dispatchers,
+        specs,
+        turns,
+        config=config,
+        observers=observers,
+        random=random,
+        answers=answers,
+        privacy=privacy,
+        tools=tools,
+    )
     spawn = turns.errands.spawn
     order = InOrder(spawn)
     letters = Letters(store, turns)
@@ -138,6 +159,7 @@ def wire(
         webhooks=webhooks,
         switches=switches,
         audit=audit,
+        screen=screen,
     )
     upkeep = Upkeep(
         store,

@@ -48,6 +48,14 @@ _RESPONSE_HEADERS: Final[dict[str, Object]] = {
         "description": "Seconds, rounded up and jittered.",
         "schema": {"type": "integer", "minimum": 1},
     },
+    "RateLimit": {
+        "description": "How the caller's limits stand (draft-ietf-httpapi-ratelimit-headers-10).",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": "The caller's limits, if there are any.",
+        "schema": {"type": "string"},
+    },
     "Allow": {"description": "The methods of this path.", "schema": {"type": "string"}},
 }
 
@@ -183,4 +191,6 @@ def _problem_statuses(route: Route) -> set[int]:
 
 
 def _problem_headers(status: int) -> tuple[str, ...]:
-    return ("Retry-After",) if status in (429, 503) else ()
+    if status == 429:
+        return ("Retry-After", "RateLimit", "RateLimit-Policy")
+    return ("Retry-After",) if status in (402, 503) else ()

@@ -19,6 +19,8 @@ from protocol.proxies import Proxies
 
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _USUAL: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+# What a proxy says of whom it asks for. Nobody on this machine itself sends them.
+_OF_PROXIES: Final = ("X-Forwarded-For", "X-Real-IP", "Forwarded")
 _VARY: Final = ("Vary", "Origin")
 # No Allow-Credentials: callers say who they are in a header of their own, never by cookie.
 _EXPOSED: Final = (
@@ -57,6 +59,11 @@ class Origins:
                 raise Forbidden(
                     "this server is for this machine only: call it by localhost or 127.0.0.1 (its "
                     "operator may have callers say who they are, or add --insecure)"
+                )
+            if any(name in request.headers for name in _OF_PROXIES):
+                raise Forbidden(
+                    "this server is for this machine only, and a proxy asks it for others: its "
+                    "operator may have callers say who they are, or add --insecure"
                 )
         if "Origin" in request.headers:
             self.check_page(request)

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 EVENT_STREAM: Final = "text/event-stream"
+CSV: Final = "text/csv"
 
 # RFC 7240: preference = token [ "=" word ] *( ";" [ parameter ] ), word = token | quoted-string
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -84,21 +85,30 @@ def _unquoted(word: str) -> str:
 
 def wants_events(accept: str) -> bool:
     """Whether `Accept` asks for events rather than for JSON. Both alike: the first counts."""
-    if EVENT_STREAM not in accept.lower():
+    return _prefers(accept, EVENT_STREAM)
+
+
+def wants_csv(accept: str) -> bool:
+    """The same for a table as CSV."""
+    return _prefers(accept, CSV)
+
+
+def _prefers(accept: str, kind: str) -> bool:
+    if kind not in accept.lower():
         return False
-    stream = json = 0.0
+    asked = json = 0.0
     first = ""
     for part in accept.lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
         quality = _quality(parameters)
-        if name == EVENT_STREAM:
-            stream = max(stream, quality)
+        if name == kind:
+            asked = max(asked, quality)
         elif name == "application/json":
             json = max(json, quality)
         else:
             continue
         first = first or name
-    return stream > json or (stream == json > 0 and first == EVENT_STREAM)
+    return asked > json or (asked == json > 0 and first == kind)
 
 
 def _quality(parameters: list[str]) -> float:

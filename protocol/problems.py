@@ -62,7 +62,8 @@ _TITLES: Final[dict[str, str]] = {
 
 # What a caller is told to wait where the error itself does not say: seconds.
 _RETRY_AFTER_S: Final = 1.0
-_WITH_RETRY_AFTER: Final = frozenset({429, 503})
+_WITH_RETRY_AFTER: Final = frozenset({402, 429, 503})
+_ALWAYS: Final = frozenset({429, 503})
 
 
 class FieldError(Struct, frozen=True):
@@ -138,7 +139,7 @@ def problem(
     """A problem; its status is the code's unless given."""
     if status is None:
         status = STATUS.get(code, 500)
-    if retry_after_s is None and status in _WITH_RETRY_AFTER:
+    if retry_after_s is None and status in _ALWAYS:
         retry_after_s = _RETRY_AFTER_S
     return Problem(
         type=f"urn:actorpool:problem:{code}",

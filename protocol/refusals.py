@@ -1,5 +1,5 @@
 """What the log says of callers that were turned away: a line a second, with their number; and what
-the audit log says: each of them.
+the audit log says: each of them, as long as they are not too many.
 """
 
 from __future__ import annotations
@@ -52,4 +52,12 @@ def note_stranger(audit: Audit | None, error: PoolError, client: str, request_id
     """
     if audit is not None:
         subject = f"client:{client}"
-        audit.record("authenticate", "refused", _STRANGER, subject, request_id, reason=error.code)
+        audit.record_refusal("authenticate", _STRANGER, subject, request_id, reason=error.code)
+
+
+def note_intruder(
+    audit: Audit | None, error: PoolError, who: Principal, subject: str, request_id: str
+) -> None:
+    """Somebody who is known wanted what they may not: the route, say, or who they wanted to be."""
+    if audit is not None:
+        audit.record_refusal("authorize", who, subject, request_id, reason=error.code)

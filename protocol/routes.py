@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pool.guard.usage_tables import UsageTable
 from pool.stats import PoolStats
 from pool.turn import TurnRequest
 from protocol.bodies import AnyEvent, SessionBody, TurnBody
-from protocol.http import agents, health, sessions, simple, sockets, streams, turns
+from protocol.http import (
+    agents,
+    budgets,
+    health,
+    sessions,
+    simple,
+    sockets,
+    streams,
+    turns,
+    usage,
+)
 from protocol.http.reply import PROBLEM
-from protocol.preferences import EVENT_STREAM
+from protocol.preferences import CSV, EVENT_STREAM
 from protocol.problems import Problem
 from protocol.route import Route, Said
 
@@ -24,6 +35,7 @@ _FAILURE: Final = ("agent_failed", "dead_letter", "deadline_exceeded")
 _KEY: Final = ("conflict", "idempotency_mismatch")
 
 _TURN: Final = Said("The turn.", TurnBody)
+_RATES: Final = ("RateLimit", "RateLimit-Policy")
 _SESSION_MADE: Final = Said("The session.", SessionBody, headers=("Location",))
 _EVENTS: Final = {EVENT_STREAM: AnyEvent}
 _EVENTS_SAID: Final = Said("The events.", AnyEvent, EVENT_STREAM)
@@ -88,6 +100,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         problems=("not_found", "store_unavailable"),
     ),
     Route(
+        method="GET",
+        path="/v1/sessions/{session_id}/usage",
+        handler=usage.of_session,
+        summary="What the turns of a session used together.",
+        tag="sessions",
+        query=usage.FormatQuery,
+        answers={200: Said("The usage.", UsageTable, also={CSV: str})},
+        problems=("not_found", "store_unavailable"),
+    ),
+    Route(
         method="POST",
         path="/v1/sessions/{session_id}/fork",
         handler=sessions.fork,
@@ -107,9 +129,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=TurnRequest,
         headers=("Idempotency-Key", "Prefer"),
         answers={
-            200: Said("The turn, ended; or its events.", TurnBody, also=_EVENTS),
+            200: Said("The turn, ended; or its events.", TurnBody, headers=_RATES, also=_EVENTS),
             202: Said(
-                "The turn, still running or waiting for a human.", TurnBody, headers=("Location",)
+                "The turn, still running or waiting for a human.",
+                TurnBody,
+                headers=("Location", *_RATES),
             ),
             204: _NOTHING_LEFT,
         },
@@ -200,6 +224,48 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="GET",
+        path="/v1/usage",
+        handler=usage.usage,
+        summary="What turns used: those of a tenant for operators, their own for users.",
+        tag="usage",
+        query=usage.UsageQuery,
+        answers={200: Said("The usage.", UsageTable, also={CSV: str})},
+        problems=("forbidden", "store_unavailable"),
+    ),
+    Route(
+        method="GET",
+        path="/v1/budgets",
+        handler=budgets.budgets,
+        summary="The budgets that concern a tenant, and how they stand.",
+        tag="budgets",
+        query=budgets.BudgetsQuery,
+        answers={200: Said("The budgets.", budgets.BudgetsBody)},
+        problems=("forbidden", "store_unavailable"),
+        role="operator",
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/budgets/{budget}",
+        handler=budgets.change,
+        summary="Give a budget other limits, in every process of the store.",
+        tag="budgets",
+        body=budgets.ChangeBody,
+        answers={200: Said("The budget, after.", budgets.BudgetsBody)},
+        problems=("not_found", "forbidden", "store_unavailable"),
+        role="admin",
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/budgets/{budget}",
+        handler=budgets.reset,
+        summary="Give a budget the limits of its configuration again.",
+        tag="budgets",
+        answers={204: Said("It has them.")},
+        problems=("not_found", "forbidden", "store_unavailable"),
+        role="admin",
+    ),
+    Route(
+        method="GET",
         path="/health",
         handler=health.health,
         summary="Whether the process lives.",
@@ -258,8 +324,12 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=simple.InvokeRequest,
         headers=("Idempotency-Key",),
         answers={
-            200: Said("The answer.", simple.InvokeBody),
-            202: Said("What was said so far; a tool's call waits for a human.", simple.InvokeBody),
+            200: Said("The answer.", simple.InvokeBody, headers=_RATES),
+            202: Said(
+                "What was said so far; a tool's call waits for a human.",
+                simple.InvokeBody,
+                headers=_RATES,
+            ),
         },
         problems=("store_unavailable", *_KEY, *_ADMISSION, *_FAILURE),
     ),
@@ -271,7 +341,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         tag="simple",
         body=simple.InvokeRequest,
         headers=("Idempotency-Key",),
-        answers={200: Said("The answer, in lines.", simple.Line, EVENT_STREAM), 204: _NOTHING_LEFT},
+        answers={
+            200: Said("The answer, in lines.", simple.Line, EVENT_STREAM, headers=_RATES),
+            204: _NOTHING_LEFT,
+        },
         problems=("store_unavailable", *_KEY, *_ADMISSION),
     ),
     Route(
@@ -283,8 +356,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=simple.RunBody,
         headers=("Idempotency-Key", "Prefer"),
         answers={
-            200: Said("The task, ended.", simple.TaskBody),
-            202: Said("The task, not ended.", simple.TaskBody, headers=("Location",)),
+            200: Said("The task, ended.", simple.TaskBody, headers=_RATES),
+            202: Said("The task, not ended.", simple.TaskBody, headers=("Location", *_RATES)),
         },
         problems=("store_unavailable", *_KEY, *_ADMISSION),
     ),

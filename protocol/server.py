@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from pool.errors import Forbidden, Internal, InvalidRequest, Overloaded, PoolError
+from pool.errors import Forbidden, Internal, InvalidRequest, Overloaded, PoolError, RateLimited
 from pool.pool import AgentPool
 from protocol import decode, openapi, problems
 from protocol.authenticate.authenticator import Authenticator
@@ -21,13 +21,14 @@ from protocol.authenticate.config import AuthConfig
 from protocol.config import ServerConfig
 from protocol.http import reply
 from protocol.http.listener import Listener
+from protocol.http.rates import rate_headers
 from protocol.http.reply import Answer, Headers, Reply
-from protocol.http.request import Request, check_head, read_body
+from protocol.http.request import AmbiguousHead, Request, check_head, read_body
 from protocol.http.streams import Bell, StreamCut
 from protocol.origins import Origins, check_reach
 from protocol.problems import MethodNotAllowed, Unauthenticated
 from protocol.proxies import Proxies
-from protocol.refusals import TurnedAway, note_stranger
+from protocol.refusals import TurnedAway, note_intruder, note_stranger
 from protocol.route import PlainHandler, extra_route
 from protocol.router import Entry, Router
 from protocol.routes import ROUTES
@@ -73,8 +74,8 @@ class Server:
         self.document = msgspec.json.encode(openapi.document(self.routes))
         random = random or Random()
         self.random = random.random
-        self.connections = Connections(ws, random=random)
-        self.tickets = Tickets(monotonic)
+        self.connections = Connections(ws, quota=pool.ledger.connections, random=random)
+        self.tickets = Tickets(pool.store)
         self.authenticator = Authenticator(auth, pool.store)
         self.proxies = Proxies(config.trusted_proxies)
         self.origins = Origins(config, open_=auth.open, proxies=self.proxies)
@@ -184,7 +185,10 @@ class Server:
         caller = request.caller = await self.authenticator.caller(request)
         principal = request.principal = caller.principal
         if route.role not in principal.roles:
-            raise Forbidden(f"this takes the role {route.role}")
+            error = Forbidden(f"this takes the role {route.role}")
+            subject = f"route:{route.method} {route.path}"
+            note_intruder(self.pool.audit, error, principal, subject, request.request_id)
+            raise error
         live = self.authenticator.live
         live.add(caller, request)
         try:
@@ -209,6 +213,8 @@ class Server:
         headers: Headers = ()
         if isinstance(error, MethodNotAllowed):
             headers = (("Allow", ", ".join(error.allow)),)
+        elif isinstance(error, RateLimited):
+            headers = rate_headers(error.states)
         elif isinstance(error, Unauthenticated | Forbidden):
             client = self.proxies.client(request)
             self._turned_away_callers.tell(error, client=client, request_id=request.request_id)
@@ -217,8 +223,8 @@ class Server:
                 note_stranger(self.pool.audit, error, client, request.request_id)
         said = problems.problem_of(error, request_id=request.request_id)
         # what is left of a body that nobody read must not be taken for the next request
-        unread = not request.content.is_eof()
-        return reply.problem(said, self.random, headers=headers, close=unread)
+        close = isinstance(error, AmbiguousHead) or not request.content.is_eof()
+        return reply.problem(said, self.random, headers=headers, close=close)
 
     def _defect(self, request: Request, error: Exception) -> Reply:
         _log.error(

@@ -16,12 +16,22 @@ from msgspec import Meta, Struct, field
 
 from pool.config import PoolConfig
 from pool.errors import ConfigError
+from pool.guard.answers_stores import CacheConfig
 from pool.guard.audit_config import AuditConfig
+from pool.guard.budget import Budget, BudgetRule
+from pool.guard.ledger import CostConfig
+from pool.guard.prices import Price
+from pool.guard.privacy_config import PrivacyConfig
+from pool.guard.tool_rules import ToolRules
 from pool.store.memory_limits import MemoryLimits
 from pool.store.urls import check_url, without_password
 from protocol.authenticate.config import AuthConfig
 from protocol.config import ServerConfig
+from protocol.model_settings import ModelSettings
 from protocol.origins import check_reach
+from protocol.screening import ScreenSettings
+from protocol.spending import LimitSettings, UsageSettings, budget_of, cost_of
+from protocol.webhook.alert_config import AlertConfig
 from protocol.webhook.config import WebhookConfig
 from protocol.ws.config import WsConfig
 
@@ -43,16 +53,14 @@ class ServerSettings(ServerConfig, frozen=True, kw_only=True):
             raise ConfigError("drain_s", self.drain_s, "write a number of seconds, 0 for none")
 
 
-class AgentSettings(Struct, frozen=True, kw_only=True):
+class AgentSettings(ModelSettings, frozen=True, kw_only=True):
     """One agent: the `target` ("module:attribute") that answers, or a `model` for the built-in one.
 
-    `instructions` are for the model; `gate` ("module:function") is asked before its tool calls. The
-    others, and what they are when they are not given, are those of `pool.AgentSpec`.
+    `gate` ("module:function") is asked before its tool calls. The others, and what they are when
+    they are not given, are those of `pool.AgentSpec`; with `cache_` before them, of its `cache`.
     """
 
     target: str | None = None
-    model: str | None = None
-    instructions: str = ""
     gate: str | None = None
     description: str | None = None
     min: Annotated[int, Meta(ge=0)] | None = None
@@ -61,12 +69,19 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     limit_initial: Count | None = None
     max_steps: Count | None = None
     max_tokens: Count | None = None
+    cache_ttl_s: float | None = None
+    cache_jitter: float | None = None
+    cache_per: Literal["tenant", "user"] | None = None
+    cache_metadata: tuple[str, ...] | None = None
+    cache_version: str | None = None
+    cache_max_answer_bytes: Count | None = None
+    cache_max_entries: Count | None = None
+    cache_max_bytes: Count | None = None
 
     def __post_init__(self) -> None:
         if self.target is not None and self.model is not None:
             raise ConfigError("model", self.model, "give a target or a model, not both")
-        if self.instructions and self.model is None:
-            raise ConfigError("instructions", "...", "they are for a model: name one (--model)")
+        ModelSettings.__post_init__(self)
 
 
 class StoreSettings(MemoryLimits, frozen=True, kw_only=True):
@@ -130,8 +145,22 @@ class Settings(Struct, frozen=True, kw_only=True):
     agents: Mapping[str, AgentSettings] = {}
     store: StoreSettings = field(default_factory=StoreSettings)
     webhooks: WebhookConfig = field(default_factory=WebhookConfig)
+    alerts: AlertConfig = field(default_factory=AlertConfig)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    budgets: tuple[Budget, ...] = ()
+    prices: Mapping[str, Price] = {}
+    usage: UsageSettings = field(default_factory=UsageSettings)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    screen: ScreenSettings = field(default_factory=ScreenSettings)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    tools: ToolRules = field(default_factory=ToolRules)
     log: LogSettings = field(default_factory=LogSettings)
+
+    @property
+    def cost(self) -> CostConfig:
+        """Limits, prices and budgets, as a pool is told of them."""
+        return cost_of(self.limits, self.budgets, self.prices, self.usage)
 
 
 SECTIONS: Final[Mapping[str, type[Struct]]] = {
@@ -142,20 +171,34 @@ SECTIONS: Final[Mapping[str, type[Struct]]] = {
     "agents": AgentSettings,
     "store": StoreSettings,
     "webhooks": WebhookConfig,
+    "alerts": AlertConfig,
     "audit": AuditSettings,
+    "limits": LimitSettings,
+    "budgets": BudgetRule,
+    "prices": Price,
+    "usage": UsageSettings,
+    "privacy": PrivacyConfig,
+    "screen": ScreenSettings,
+    "cache": CacheConfig,
+    "tools": ToolRules,
     "log": LogSettings,
 }
 
+# The sections that are tables of tables: each has a name that its writer chose.
+NAMED: Final = ("agents", "budgets", "prices")
 # The name that stands for every agent.
 EVERY: Final = "*"
 # What a message has instead of a value that may be a secret.
 HIDDEN: Final = "..."
+# Options of webhooks and alerts that may be shown.
+_NO_SECRETS: Final = ("allow_private", "allow_http", "outcomes", "again_s", "buffer_max")
 
 
 class Option(NamedTuple):
     """One value that somebody gave.
 
-    `path`: (section, option), or ("agents", agent, option). `name`: what the giver calls it.
+    `path`: (section, option), or (section, name, option) if that is one of `NAMED`. `name`: what
+    the giver calls it.
     `from_text`: the value is text that may stand for a number or a truth value.
     """
 
@@ -167,7 +210,7 @@ class Option(NamedTuple):
     @property
     def shown(self) -> object:
         """The value as a message may quote it: without secrets and passwords."""
-        if self.path[0] == "webhooks" and self.path[-1] not in ("allow_private", "allow_http"):
+        if self.path[0] in ("webhooks", "alerts") and self.path[-1] not in _NO_SECRETS:
             return HIDDEN
         if self.path[0] == "auth" and self.path[-1] not in ("mode", "public", "jwt_algorithms"):
             return HIDDEN
@@ -190,7 +233,18 @@ def assemble(options: Iterable[Option]) -> Settings:
         },
         store=_section(StoreSettings, _under(chosen, "store")),
         webhooks=_section(WebhookConfig, _under(chosen, "webhooks")),
+        alerts=_section(AlertConfig, _under(chosen, "alerts")),
         audit=_section(AuditSettings, _under(chosen, "audit")),
+        limits=_section(LimitSettings, _under(chosen, "limits")),
+        budgets=tuple(
+            budget_of(name, rule) for name, rule in _named(BudgetRule, chosen, "budgets").items()
+        ),
+        prices=_named(Price, chosen, "prices"),
+        usage=_section(UsageSettings, _under(chosen, "usage")),
+        privacy=_section(PrivacyConfig, _under(chosen, "privacy")),
+        screen=_section(ScreenSettings, _under(chosen, "screen")),
+        cache=_section(CacheConfig, _under(chosen, "cache")),
+        tools=_section(ToolRules, _under(chosen, "tools")),
         log=_section(LogSettings, _under(chosen, "log")),
     )
     host = chosen.get(("server", "host"))
@@ -231,12 +285,25 @@ def _under(chosen: Mapping[tuple[str, ...], Option], *prefix: str) -> dict[str, 
     return {path[size]: option for path, option in chosen.items() if path[:size] == prefix}
 
 
+def _named(
+    kind: type[S], chosen: Mapping[tuple[str, ...], Option], section: str
+) -> Mapping[str, S]:
+    names = dict.fromkeys(path[1] for path in chosen if path[0] == section)
+    return {name: _section(kind, _under(chosen, section, name)) for name in names}
+
+
 def _section(kind: type[S], options: Mapping[str, Option]) -> S:
-    types = {option.name: option.type for option in msgspec.structs.fields(kind)}
+    known = msgspec.structs.fields(kind)
+    types = {option.name: option.type for option in known}
     for name, option in options.items():
         if name not in types:
             remedy = did_you_mean(name, types, "there is no such option: " + ", ".join(types))
             raise ConfigError(option.name, option.shown, remedy)
+    for each in known:
+        if each.required and each.name not in options:
+            # what was given instead is below the same name
+            place = next(iter(options.values())).name.rpartition(".")[0]
+            raise ConfigError(f"{place}.{each.name}", None, "is required: give it as well")
     try:
         return kind(**{name: _value(option, types[name]) for name, option in options.items()})
     except ConfigError as mistake:
@@ -262,6 +329,9 @@ def _value(option: Option, kind: Any) -> Any:
 def _remedy(kind: Any, complaint: str) -> str:
     if get_origin(kind) is Literal:
         return "write one of " + ", ".join(get_args(kind))
+    if not complaint.startswith("Expected"):
+        # what is wrong is inside, and the complaint says where
+        return complaint
     words = complaint.partition(", got")[0].removeprefix("Expected ")
     for word, plain in _PLAIN:
         words = words.replace(word, plain)

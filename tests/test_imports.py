@@ -17,11 +17,21 @@ ROOT = Path(__file__).parent.parent
 
 # What an extra brings may be imported in these places, which are only loaded when they are used.
 EXTRAS: dict[str, str | tuple[str, ...]] = {
-    "redis": ("pool/store/redis_", "pool/guard/rates_redis"),
+    "redis": ("pool/store/redis_", "pool/guard/rates_redis", "pool/guard/answers_redis"),
+    "aiocache": "pool/guard/answers_redis",
     "limits": "pool/guard/rates_redis",
     "hiredis": "pool/store/redis_",
     "standardwebhooks": "protocol/webhook/",
     "jwt": "pool/guard/token",
+    "purgatory": "pool/guard/breaker",
+    "phonenumbers": "pool/guard/redact_numbers",
+    "stdnum": "pool/guard/redact_numbers",
+    "mcp": "pool/agents/mcp_",
+    # what mcp itself is made with, and types of it
+    "mcp_types": "pool/agents/mcp_",
+    "httpx2": "pool/agents/mcp_",
+    "jsonschema": "pool/agents/mcp_schema",
+    "referencing": "pool/agents/mcp_schema",
 }
 
 

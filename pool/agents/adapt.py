@@ -10,6 +10,7 @@ from typing import Any, Final, TypeGuard
 from pool.agent import Agent, Context, TurnEnd, TurnInput
 from pool.agents.functions import FunctionAgent, GeneratorAgent, ThreadAgent
 from pool.errors import ConfigError
+from pool.guard.answers_key import AnswersAs
 
 _PARTS: Final = ("state_format", "open", "run", "close")
 _ACCEPTED: Final = (
@@ -42,12 +43,13 @@ def adapt(target: Any) -> Callable[[], Agent]:
 class MadeAgent:
     """The agent that a factory makes when the actor opens."""
 
-    __slots__ = ("_agent", "_factory", "state_format")
+    __slots__ = ("_agent", "_factory", "answers_as", "state_format")
 
     _agent: Agent
 
     def __init__(self, factory: Callable[[], Any]) -> None:
         self._factory = factory
+        self.answers_as = ""
         self.state_format = ""
 
     async def open(self) -> None:
@@ -55,6 +57,7 @@ class MadeAgent:
         agent = self._accepted(self._factory())
         await agent.open()
         self._agent = agent
+        self.answers_as = agent.answers_as if isinstance(agent, AnswersAs) else ""
         self.state_format = agent.state_format
 
     async def run(self, turn: TurnInput, ctx: Context) -> TurnEnd:

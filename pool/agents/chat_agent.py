@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from pool.agent import Context, TurnEnd, TurnInput
-from pool.agents.conversation import Call, Conversation, ModelSaid, ToolSaid
+from pool.agents.chain import Chain
+from pool.agents.chain_turn import ChainTurn
+from pool.agents.conversation import BYTES_PER_TOKEN, Call, Conversation, ModelSaid, ToolSaid
 from pool.agents.model import Answer, AskedCall, Emit, Model, Prompt
 from pool.agents.toolbox import Toolbox
-from pool.events import Event, TextDelta, UsageReported
+from pool.errors import PoolError
+from pool.events import Event, ReasoningDelta, TextDelta, UsageReported
+from pool.turn import Mark
+
+if TYPE_CHECKING:
+    from pool.agents.mcp_tools import McpTools
 
 # Between what is said before a tool call and what is said after it.
 _PARAGRAPH: Final = "\n\n"
@@ -21,34 +30,61 @@ class ChatAgent:
 
     The conversation is the session's state. What the instance served last it still has in memory,
     and does not read again.
+
+    A turn that was answered by the last resort leaves its question in the conversation and not that
+    answer: no model said it, and a model that read it would go on excusing itself.
     """
 
-    __slots__ = ("_max_steps", "_model", "_tools", "_warm", "_window_tokens", "state_format")
+    __slots__ = (
+        "_chain",
+        "_max_steps",
+        "_mcp",
+        "_tools",
+        "_warm",
+        "_window_tokens",
+        "answers_as",
+        "state_format",
+    )
 
     def __init__(
         self,
-        model: Model,
+        model: Model | Chain,
         tools: Toolbox,
         *,
         window_tokens: int,
         max_steps: int | None = None,
         state_format: str = "chat/1",
+        answers_as: str = "",
+        mcp: McpTools | None = None,
     ) -> None:
-        self._model = model
+        self._chain = model if isinstance(model, Chain) else Chain.of(model)
         self._tools = tools
+        self._mcp = mcp
         self._window_tokens = window_tokens
         self._max_steps = max_steps
         self.state_format = state_format
+        # what its answers depend on besides the conversation: see `pool.guard.answers_key`
+        self.answers_as = answers_as
         self._warm: tuple[bytes, Conversation] | None = None
 
     async def open(self) -> None:
-        """Open the model's client."""
-        await self._model.open()
+        """Open the models' clients, and connect to the servers of tools."""
+        await self._chain.open()
+        if self._mcp is not None:
+            try:
+                await self._mcp.open()
+            except BaseException:
+                await self._chain.close()
+                raise
 
     async def close(self) -> None:
-        """Close the model's client and end the tools' threads."""
+        """Close the models' clients, end the tools' threads and connections."""
         self._tools.close()
-        await self._model.close()
+        try:
+            if self._mcp is not None:
+                await self._mcp.close()
+        finally:
+            await self._chain.close()
 
     async def run(self, turn: TurnInput, ctx: Context) -> TurnEnd:
         """Answer a turn, or go on with one that was paused or interrupted."""
@@ -57,12 +93,17 @@ class ChatAgent:
             talk.begin(turn.unseen, turn.input)
         elif talk.open_calls and not await self._use_tools(talk, ctx):
             return TurnEnd("paused", state=talk.checkpoint(ctx.attempt))
-        status = await self._steps(talk, ctx)
+        models = await ChainTurn.begin(self._chain, turn, ctx)
+        status = await self._steps(talk, ctx, models)
         if status == "paused":
-            return TurnEnd("paused", state=talk.checkpoint(ctx.attempt))
-        return self._end(status, talk, turn.state)
+            end = TurnEnd("paused", state=talk.checkpoint(ctx.attempt))
+        else:
+            end = self._end(status, talk, turn.state)
+        return msgspec.structs.replace(end, overloaded=True) if models.overloaded else end
 
-    async def _steps(self, talk: Conversation, ctx: Context) -> Literal["done", "paused", "limit"]:
+    async def _steps(
+        self, talk: Conversation, ctx: Context, models: ChainTurn
+    ) -> Literal["done", "paused", "limit", "degraded"]:
         most = ctx.max_steps if self._max_steps is None else min(self._max_steps, ctx.max_steps)
         # An earlier attempt's text is forgotten, one that was only paused goes on.
         emit: Emit = (
@@ -72,7 +113,15 @@ class ChatAgent:
         )
         while talk.usage.requests < most and (left := _tokens_left(talk, ctx)) != 0:
             talk.trim(self._window_tokens)
-            answer = await self._model.ask(Prompt(talk.entries, left), emit)
+            heard = _Heard(emit)
+            try:
+                answer = await models.ask(Prompt(talk.entries, left), heard)
+            except BaseException:
+                if heard.chars:
+                    await _take_cut(heard, models.model, talk, ctx)
+                raise
+            if answer.degraded:
+                return "degraded"
             _take(answer, talk)
             await ctx.emit(UsageReported(msgspec.structs.replace(talk.usage)))
             if answer.cut:
@@ -104,15 +153,47 @@ class ChatAgent:
         return Conversation.load(state)
 
     def _end(
-        self, status: Literal["done", "limit"], talk: Conversation, before: bytes | None
+        self, how: Literal["done", "limit", "degraded"], talk: Conversation, before: bytes | None
     ) -> TurnEnd:
+        status: Literal["done", "limit"] = "limit" if how == "limit" else "done"
+        marks: tuple[Mark, ...] = ("degraded",) if how == "degraded" else ()
         growth = talk.take_growth()
         if growth is None or not before:
             state = talk.state()
             self._warm = (state, talk)
-            return TurnEnd(status, state=state)
+            return TurnEnd(status, state=state, marks=marks)
         self._warm = (before + growth, talk)
-        return TurnEnd(status, append=growth)
+        return TurnEnd(status, append=growth, marks=marks)
+
+
+class _Heard:
+    """Emits, and counts what the model has said."""
+
+    __slots__ = ("_emit", "chars")
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.chars = 0
+
+    def __call__(self, event: Event) -> Awaitable[None]:
+        if isinstance(event, TextDelta | ReasoningDelta):
+            self.chars += len(event.text)
+        return self._emit(event)
+
+
+async def _take_cut(heard: _Heard, model: str, talk: Conversation, ctx: Context) -> None:
+    """Count an answer that was not heard to its end, about: its provider charges for it, and says
+    how much only at the end.
+    """
+    usage = talk.usage
+    usage.requests += 1
+    usage.input_tokens += talk.tokens
+    usage.output_tokens += heard.chars // BYTES_PER_TOKEN + 1
+    if model not in usage.models:
+        usage.models = (*usage.models, model)
+    # the turn may be another process's by now: then this attempt does not count
+    with suppress(PoolError):
+        await ctx.emit(UsageReported(msgspec.structs.replace(usage)))
 
 
 def _take(answer: Answer, talk: Conversation) -> None:

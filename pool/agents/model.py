@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from pool.agents.conversation import Entry
+from pool.errors import ProviderError
 from pool.events import Event
 
 Emit = Callable[[Event], Awaitable[None]]
@@ -37,7 +38,9 @@ class AskedCall(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """A model's whole answer. `cut`: it would have said more than it may."""
+    """A model's whole answer. `cut`: it would have said more than it may. `degraded`: no model
+    could be asked, these are the words for that case.
+    """
 
     text: str = ""
     calls: tuple[AskedCall, ...] = ()
@@ -45,6 +48,17 @@ class Answer(Struct, frozen=True):
     model: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    degraded: bool = False
+
+
+class BrokenOff(Exception):
+    """A model failed (`error`) when something of its answer was told already: asked again, it would
+    say that twice.
+    """
+
+    def __init__(self, error: ProviderError) -> None:
+        super().__init__(error.detail)
+        self.error = error
 
 
 class Model(Protocol):
@@ -54,7 +68,9 @@ class Model(Protocol):
         """Once, before the first prompt."""
 
     async def ask(self, prompt: Prompt, emit: Emit) -> Answer:
-        """Answer a prompt; emit the text and the reasoning as they come. Raises `ProviderError`."""
+        """Answer a prompt; emit the text and the reasoning as they come. Raises `ProviderError`, or
+        `BrokenOff`.
+        """
 
     async def close(self) -> None:
         """Once, in the same task as `open`."""

@@ -23,10 +23,9 @@ class OpenAIModel:
         await self._provider.open()
 
     async def ask(self, prompt: Prompt, emit: Emit) -> Answer:
-        """Answer a prompt, streamed. Raises `ProviderError`."""
+        """Answer a prompt, streamed. Raises `ProviderError`, or `BrokenOff`."""
         reader = AnswerReader(self._name)
-        await self._provider.stream(PATH, self._writer.write(prompt), reader, emit)
-        return reader.answer()
+        return await self._provider.stream(PATH, self._writer.write(prompt), reader, emit)
 
     async def close(self) -> None:
         """Close the client."""

@@ -9,11 +9,12 @@ from typing import Final, Protocol
 
 import aiohttp
 
-from pool.agents.model import Emit
+from pool.agents.model import Answer, BrokenOff, Emit
 from pool.agents.refusals import read_refusal, refused
 from pool.agents.sse import EventData
 from pool.errors import ProviderError, ProviderTimeout
 from pool.events import Event
+from pool.guard.breaker import Breaker
 
 _CONNECT_S: Final = 10.0
 # How long a complete answer may keep its connection before it is closed instead of used again.
@@ -31,18 +32,30 @@ class Reader(Protocol):
     def take(self, data: Sequence[bytes]) -> Sequence[Event]:
         """What these events of the stream say."""
 
+    def answer(self) -> Answer:
+        """All of it; `ProviderError` if it ended before it was complete."""
+
 
 class Provider:
-    """An HTTP client for one base URL. `timeout_s`: how many seconds it may be silent."""
+    """An HTTP client for one base URL. `timeout_s`: how many seconds it may be silent. `reach`: the
+    circuit breaker for whether it can be reached.
+    """
 
-    __slots__ = ("_base_url", "_headers", "_session", "_timeout_s")
+    __slots__ = ("_base_url", "_headers", "_reach", "_session", "_timeout_s")
 
     _session: aiohttp.ClientSession
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], timeout_s: float) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        reach: Breaker | None = None,
+    ) -> None:
         self._base_url = base_url.rstrip("/")
         self._headers = headers
         self._timeout_s = timeout_s
+        self._reach = reach
 
     async def open(self) -> None:
         """Make the client; it connects with the first request."""
@@ -61,13 +74,15 @@ class Provider:
         """Close the client and its connection."""
         await self._session.close()
 
-    async def stream(self, path: str, body: bytes, reader: Reader, emit: Emit) -> None:
-        """Post `body` and emit what the reader makes of the answer, until its end.
+    async def stream(self, path: str, body: bytes, reader: Reader, emit: Emit) -> Answer:
+        """Post `body` and emit what the reader makes of the answer, until its end; all of it.
 
         What came in one piece is emitted together. Broken off, by cancellation or otherwise, it
-        closes the connection at once. Raises `ProviderError`.
+        closes the connection at once. Raises `ProviderError`; `BrokenOff` if something was emitted.
+        Raises `BreakerOpen` if the provider is to be left alone.
         """
-        response = await self._post(path, body)
+        response = await self._reached(path, body)
+        told = False
         try:
             if response.status != 200:
                 raise await self._refusal(response)
@@ -79,11 +94,24 @@ class Provider:
             events = EventData()
             while not reader.done and (data := await self._read(response)):
                 for event in reader.take(events.feed(data)):
+                    told = True
                     await emit(event)
             await _finish(response)
+            return reader.answer()
+        except ProviderError as error:
+            if told:
+                raise BrokenOff(error) from error
+            raise
         finally:
             # Does nothing to a connection that was given back at the answer's end.
             response.close()
+
+    async def _reached(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+        if self._reach is None:
+            return await self._post(path, body)
+        # whatever it answers, it is there
+        with self._reach.enter():
+            return await self._post(path, body)
 
     async def _post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
         try:

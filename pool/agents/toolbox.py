@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pool.agent import Context, ToolCall
 from pool.agents.conversation import Call
 from pool.agents.model import ToolSchema
 from pool.agents.threads import Threads
-from pool.agents.tools import BadArguments, Tool
+from pool.agents.tool_errors import BadArguments, ToolError
+from pool.agents.tool_results import Result, failed, fit, rendered
+from pool.agents.tools import Tool
 from pool.events import ToolCalled, ToolReturned
 
-# What a model is shown of one result at most, in characters.
-RESULT_CHARS: Final = 100_000
-
 Answered = Callable[[Call, str], None]
-
-
-class Result(Struct, frozen=True):
-    """What came of a call: the text for the model, and what readers are shown."""
-
-    text: str
-    shown: Any
-    is_error: bool = False
 
 
 class _Ready(Struct, frozen=True):
@@ -35,6 +25,8 @@ class _Ready(Struct, frozen=True):
 
     call: Call
     asked: ToolCall
+    # what it means: the same, unless the turn has a veil
+    meant: ToolCall
     tool: Tool
     checked: Struct
 
@@ -67,8 +59,10 @@ class Toolbox:
         ready: list[_Ready] = []
         waiting = False
         for call in calls:
-            asked = ToolCall(call.id, call.name, call.arguments)
-            checked = self._checked(call, asked)
+            tool = self._tools.get(call.name)
+            risk = None if tool is None else tool.risk
+            asked = ToolCall(call.id, call.name, call.arguments, risk)
+            checked = self._checked(call, asked, tool, ctx)
             if isinstance(checked, Result):
                 await _refuse(asked, checked, ctx)
                 answered(call, checked.text)
@@ -77,7 +71,7 @@ class Toolbox:
             if decision.action == "allow":
                 ready.append(checked)
             elif decision.action == "deny":
-                denied = _error(f"denied: {decision.reason or 'this call is not allowed'}")
+                denied = failed(f"denied: {decision.reason or 'this call is not allowed'}")
                 await _refuse(asked, denied, ctx)
                 answered(call, denied.text)
             else:
@@ -85,17 +79,19 @@ class Toolbox:
         await self._run(ready, ctx, answered)
         return not waiting
 
-    def _checked(self, call: Call, asked: ToolCall) -> _Ready | Result:
+    def _checked(
+        self, call: Call, asked: ToolCall, tool: Tool | None, ctx: Context
+    ) -> _Ready | Result:
         if call.flaw:
-            return _error(call.flaw)
-        tool = self._tools.get(call.name)
+            return failed(call.flaw)
         if tool is None:
             known = ", ".join(self._tools) or "none"
-            return _error(f"there is no tool {call.name!r}; the tools are: {known}")
+            return failed(f"there is no tool {call.name!r}; the tools are: {known}")
+        meant = replace(asked, arguments=ctx.reveal(asked.arguments))
         try:
-            return _Ready(call, asked, tool, tool.check(call.arguments))
+            return _Ready(call, asked, meant, tool, tool.check(meant.arguments))
         except BadArguments as error:
-            return _error(str(error))
+            return failed(ctx.conceal(str(error)))
 
     async def _run(self, ready: Sequence[_Ready], ctx: Context, answered: Answered) -> None:
         for each in ready:
@@ -126,52 +122,35 @@ class Toolbox:
             await asyncio.wait(running)
 
     async def _ended(self, each: _Ready, result: Result, ctx: Context, answered: Answered) -> None:
-        answered(each.call, result.text)
-        await ctx.emit(ToolReturned(each.call.id, result.shown, result.is_error))
+        answered(each.call, ctx.conceal(result.text))
+        await ctx.emit(ToolReturned(each.call.id, ctx.conceal(result.shown), result.is_error))
 
     async def _result(self, each: _Ready, ctx: Context) -> Result:
+        cache, arguments = each.tool.cache, each.meant.arguments
+        if cache is None:
+            return await self._came_of(each, ctx)
+        tenant = ctx.principal.tenant
+        result = await cache.get(tenant, arguments)
+        if result is None:
+            result = await self._came_of(each, ctx)
+            await cache.put(tenant, arguments, result)
+        return result
+
+    async def _came_of(self, each: _Ready, ctx: Context) -> Result:
         try:
-            value = await each.tool.run(each.checked, each.asked, ctx, self._threads)
+            value = await each.tool.run(each.checked, each.meant, ctx, self._threads)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return _error("the tool failed: CancelledError")
+            return failed("the tool failed: CancelledError")
+        except ToolError as error:
+            return failed(str(error))
         except (Exception, SystemExit) as error:
             # The model may read what went wrong; readers of the turn are told only its kind.
-            failed = f"the tool failed: {type(error).__name__}"
-            return Result(_fit(f"{failed}: {error}"), failed, is_error=True)
-        return _rendered(value)
-
-
-def _rendered(value: Any) -> Result:
-    """What a tool returned, as text for the model and as plain JSON for readers."""
-    if value is None:
-        return Result("done", None)
-    if isinstance(value, str):
-        text = _fit(value)
-        return Result(text, text)
-    try:
-        plain = msgspec.to_builtins(value, str_keys=True)
-        text = msgspec.json.encode(plain).decode()
-    except (TypeError, ValueError, RecursionError):
-        return _error(f"the tool returned {type(value).__name__}, which is not JSON")
-    return Result(text, plain) if len(text) <= RESULT_CHARS else Result(_fit(text), _fit(text))
-
-
-def _fit(text: str) -> str:
-    """The text without what cannot be written as UTF-8, cut to what a model is shown at most."""
-    cut = text[:RESULT_CHARS]
-    if not cut.isascii():
-        cut = cut.encode("utf-8", "replace").decode()
-    if len(text) > RESULT_CHARS:
-        return f"{cut} [cut: {len(text)} characters in all]"
-    return cut
-
-
-def _error(text: str) -> Result:
-    fitting = _fit(text)
-    return Result(fitting, fitting, is_error=True)
+            kind = f"the tool failed: {type(error).__name__}"
+            return Result(fit(f"{kind}: {error}", each.tool.max_result_chars), kind, is_error=True)
+        return rendered(value, each.tool.max_result_chars)
 
 
 def _called(asked: ToolCall) -> ToolCalled:

@@ -13,22 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import Any, Final
 
 import structlog
 
 from pool.errors import StoreUnavailable
+from pool.guard.audit_buffer import Buffer
 from pool.guard.audit_config import AuditConfig as AuditConfig
 from pool.guard.audit_config import Sink as Sink
+from pool.guard.audit_heads import Heads
 from pool.guard.audit_notices import note
 from pool.guard.audit_records import (
     ALIVE,
     CLOSED,
-    LOST,
+    CUT,
+    ITSELF,
     NO_HASH,
     OPENED,
     Happening,
@@ -37,10 +38,9 @@ from pool.guard.audit_records import (
     Sealed,
 )
 from pool.observer import Notice
+from pool.store.cabinet import Cabinet
 from pool.turn import Principal
 
-# What the log says of itself is said by nobody.
-_ITSELF: Final = Principal("", "", ())
 # So many records are sealed and written at once: what is done in the loop for one batch is bounded.
 BATCH_MAX: Final = 128
 
@@ -50,7 +50,8 @@ _log = structlog.get_logger("pool.guard.audit")
 class Audit:
     """One chain of records, written by one process.
 
-    `chain` names a new chain: no other may have the name. `wall`: seconds since the epoch.
+    `chain` names a new chain: no other may have the name. `heads`: where it is kept how far a chain
+    goes, apart from its sink (None: nowhere). `wall`: seconds since the epoch.
     """
 
     def __init__(
@@ -60,16 +61,19 @@ class Audit:
         chain: str,
         seal: Seal | None = None,
         config: AuditConfig | None = None,
+        heads: Cabinet | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._sink = sink
         self._seal = seal or Seal()
         self._config = config or AuditConfig()
         self._wall = wall
+        self._heads = Heads(heads, every_s=self._config.alive_s)
         self._head = Head(chain, 0, NO_HASH)
-        self._waiting: deque[Happening] = deque()
-        self._lost = 0
+        self._waiting = Buffer(self._config.buffer_max)
         self._failing = False
+        # it was told that records are lost
+        self._losing = False
         self._closed = False
         self._arrived = asyncio.Event()
         self._ending = asyncio.Event()
@@ -89,9 +93,10 @@ class Audit:
     async def open(self) -> None:
         """Go on with the chain that is there, or begin one. What the sink raises."""
         found = await self._sink.open(self._head.chain)
-        outcome = "new" if found is None else "continued"
+        outcome = "new"
         if found is not None:
             self._head = found
+            outcome = CUT if await self._heads.is_cut(found) else "continued"
         self._itself(OPENED, outcome, f"{self._config.alive_s:g}")
         self._writing = asyncio.get_running_loop().create_task(self._write(), name="audit log")
 
@@ -100,7 +105,7 @@ class Audit:
         writing, self._writing = self._writing, None
         if writing is None:
             return
-        self._own_up()
+        self._waiting.own_up_at_the_end(self._wall())
         self._itself(CLOSED, "closed")
         self._closed = True
         self._ending.set()
@@ -112,6 +117,7 @@ class Audit:
         try:
             async with asyncio.timeout(grace_s):
                 await self._sink.close()
+                await self._heads.note(self._head)
         except StoreUnavailable as error:
             _log.error("the audit log was not closed", error=error.detail)
         except TimeoutError:
@@ -133,18 +139,41 @@ class Audit:
         """Note that something happened: `principal` did `action` to `subject`, and `outcome` came
         of it, for `reason` (the code of an error, say). Does not wait.
         """
-        self._take(
-            Happening(
-                self._wall(),
-                action,
-                outcome,
-                principal,
-                subject,
-                request_id,
-                arguments_digest,
-                reason,
-            )
+        happening = Happening(
+            self._wall(),
+            action,
+            outcome,
+            principal,
+            subject,
+            request_id,
+            arguments_digest,
+            reason,
         )
+        if self._closed:
+            self._lose(happening, "it is closed")
+        elif not self._waiting.put(happening):
+            self._lose(happening, "too many records wait to be written")
+        else:
+            self._arrived.set()
+
+    def record_refusal(
+        self,
+        action: str,
+        principal: Principal,
+        subject: str = "",
+        request_id: str = "",
+        *,
+        reason: str,
+    ) -> None:
+        """Note that somebody was refused. Anybody can have this said as often as they like: it is
+        no unrecorded work, so that it takes half of the buffer at most, and beyond 100 a second
+        only their number is noted.
+        """
+        happening = Happening(
+            self._wall(), action, "refused", principal, subject, request_id, reason=reason
+        )
+        if not self._closed and self._waiting.put_refusal(happening):
+            self._arrived.set()
 
     def digest(self, arguments: Mapping[str, Any]) -> str:
         """What to note of a tool's arguments."""
@@ -165,24 +194,14 @@ class Audit:
         note(self, notice)
 
     def _itself(self, action: str, outcome: str, reason: str = "") -> None:
-        # there are few of these: they go in however full the buffer is
-        self._waiting.append(Happening(self._wall(), action, outcome, _ITSELF, reason=reason))
+        self._waiting.put_anyway(Happening(self._wall(), action, outcome, ITSELF, reason=reason))
         self._arrived.set()
 
-    def _take(self, happening: Happening) -> None:
-        if self._closed or len(self._waiting) >= self._config.buffer_max:
-            self._lose(happening)
-            return
-        self._waiting.append(happening)
-        self._arrived.set()
-
-    def _lose(self, happening: Happening) -> None:
-        if self._lost == 0:
-            why = "it is closed" if self._closed else "too many records wait to be written"
+    def _lose(self, happening: Happening, why: str) -> None:
+        if not self._losing:
             _log.error("audit records are lost", why=why, first=happening.action)
-            # as bad as if it could not be written
-            self._failing = True
-        self._lost += 1
+        # as bad as if it could not be written
+        self._losing = self._failing = True
 
     # --- the task that writes
 
@@ -206,19 +225,20 @@ class Audit:
 
     async def _write_batch(self) -> None:
         head, batch = self._head, []
-        for happening in islice(self._waiting, BATCH_MAX):
+        for happening in self._waiting.first(BATCH_MAX):
             sealed = self._seal.seal(head, happening)
             head = sealed.head
             batch.append(sealed)
         while batch and not await self._written(batch):  # noqa: ASYNC110 - to try again, not to look
             await asyncio.sleep(self._config.retry_s)
         self._head = head
-        for _ in batch:
-            self._waiting.popleft()
+        self._waiting.drop(len(batch))
         if self._failing:
-            _log.warning("the audit log can be written again", records_lost=self._lost)
-            self._failing = False
-        self._own_up()
+            _log.warning("the audit log can be written again", records_lost=self._waiting.lost)
+            self._failing = self._losing = False
+        if not self._closed:
+            self._waiting.own_up(self._wall())
+        await self._heads.reached(head)
 
     async def _written(self, batch: Sequence[Sealed]) -> bool:
         try:
@@ -242,12 +262,6 @@ class Audit:
                 again_in_s=self._config.retry_s,
             )
         self._failing = True
-
-    def _own_up(self) -> None:
-        """What was lost is said in the log itself."""
-        if self._lost and not self._closed:
-            lost, self._lost = self._lost, 0
-            self._itself(LOST, "lost", str(lost))
 
     async def _pause(self, delay_s: float) -> None:
         if not delay_s:

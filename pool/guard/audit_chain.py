@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from pool.guard.audit_records import (
     ALIVE,
     CLOSED,
+    CUT,
     NO_HASH,
     OPENED,
     Head,
@@ -42,8 +43,8 @@ class Finding(NamedTuple):
 
 class ChainState(Struct):
     """What is known of a chain so far. `end`: `closed` by its process, `alive` (a record was due no
-    longer ago than is usual), or `cut`. `crashes`: how often its process came back without having
-    closed it.
+    longer ago than is usual), `killed` (that is known), or `cut`. `crashes`: how often its process
+    came back without having closed it.
     """
 
     first: Record
@@ -51,7 +52,7 @@ class ChainState(Struct):
     head: Head
     records: int = 0
     crashes: int = 0
-    end: Literal["closed", "alive", "cut"] = "alive"
+    end: Literal["closed", "alive", "killed", "cut"] = "alive"
     next_within_s: float = _ALIVE_S
     gaps: list[range] = []
 
@@ -60,16 +61,22 @@ class Checker:
     """Reads lines and notes what is wrong.
 
     `anchors`: heads that were written down elsewhere; the chain has to go through them, or to begin
-    right after them.
+    right after them. `ended`: heads of chains of which it is known that their process was killed
+    then and there.
     """
 
-    def __init__(self, seal: Seal, *, anchors: Iterable[Head] = ()) -> None:
+    def __init__(
+        self, seal: Seal, *, anchors: Iterable[Head] = (), ended: Iterable[Head] = ()
+    ) -> None:
         self._seal = seal
+        self._ended = frozenset(ended)
         self._anchors: dict[tuple[str, int], Head] = {}
         self._met: set[tuple[str, int]] = set()
         self._chains: dict[str, ChainState] = {}
+        # of the line before, if that was no record
+        self._unreadable: Finding | None = None
         self.findings: list[Finding] = []
-        for anchor in anchors:
+        for anchor in (*anchors, *self._ended):
             self.expect(anchor)
 
     @property
@@ -84,8 +91,10 @@ class Checker:
     def read(self, place: str, line: bytes) -> Record | None:
         """Check the next line; `place` is where it is, for a person. Its record, if it has one."""
         read = read_line(line)
+        torn, self._unreadable = self._unreadable, None
         if read is None:
             self._find("", range(0), "unreadable", f"{place} is no record")
+            self._unreadable = self.findings[-1]
             return None
         sealed, record = read
         intact = self._seal.hash(record.prev, bytes(sealed.record)) == sealed.hash
@@ -100,7 +109,7 @@ class Checker:
         if state is None:
             self._begin(sealed, record)
         else:
-            self._follow(state, sealed, record)
+            self._follow(state, sealed, record, torn)
         return record
 
     def end(self, now: float) -> Mapping[str, ChainState]:
@@ -127,7 +136,9 @@ class Checker:
         self._chains[record.chain] = state
         self._note(state, record)
 
-    def _follow(self, state: ChainState, sealed: Line, record: Record) -> None:
+    def _follow(
+        self, state: ChainState, sealed: Line, record: Record, torn: Finding | None
+    ) -> None:
         due = state.head.number + 1
         if record.number < due:
             self._late(state, record)
@@ -139,11 +150,31 @@ class Checker:
             self._find_one(
                 state.last, "replaced", "is not the one that its successor was sealed to"
             )
-        if record.action == OPENED and state.last.action != CLOSED:
+        if record.action == OPENED and (state.last.action != CLOSED or record.outcome == CUT):
             state.crashes += 1
+            if torn is not None and record.number == due:
+                # what its process was writing when it was killed
+                self.findings.remove(torn)
+            self._reopened(state, record)
         state.head = Head(record.chain, record.number, sealed.hash)
         state.last = record
         self._note(state, record)
+
+    def _reopened(self, state: ChainState, record: Record) -> None:
+        """It goes on without having been closed. Its process sealed whatever end it found when it
+        came back: that this was its end is for others to know.
+        """
+        number = state.head.number
+        if record.outcome == CUT:
+            detail = f"was cut off after record {number}: its process found that when it came back"
+        elif state.head in self._ended:
+            return
+        else:
+            detail = (
+                f"was not closed after record {number}, and went on with {record.number}: its "
+                "process was killed, or what was between them was removed before it came back"
+            )
+        self._find(record.chain, range(record.number, record.number), "cut", detail)
 
     def _late(self, state: ChainState, record: Record) -> None:
         number = record.number
@@ -166,6 +197,8 @@ class Checker:
         last = state.last
         if last.action == CLOSED:
             state.end = "closed"
+        elif state.head in self._ended:
+            state.end = "killed"
         elif now - last.at > _PATIENCE * state.next_within_s:
             state.end = "cut"
             detail = (

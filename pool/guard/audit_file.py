@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,14 +27,19 @@ Fsync = Literal["always", "never"]
 # A line is not longer: names and ids in it are bounded.
 _TAIL_BYTES: Final = 64 * 1024
 _OWNER_ONLY: Final = 0o600
+# The pause before a file that another process has is tried again, in seconds.
+_AGAIN_S: Final = 0.05
 
 
 class FileSink:
-    """Adds records to a file, in a thread of its own. One process at a time may have it open."""
+    """Adds records to a file, in a thread of its own. One process at a time may have it open:
+    another one waits for it for `wait_s` seconds when it opens it.
+    """
 
-    def __init__(self, path: Path, *, fsync: Fsync = "always") -> None:
+    def __init__(self, path: Path, *, fsync: Fsync = "always", wait_s: float = 0.0) -> None:
         self._path = path
         self._fsync = fsync
+        self._wait_s = wait_s
         self._fd = -1
         self._size = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
@@ -64,7 +70,7 @@ class FileSink:
 
     def _begin(self) -> Head | None:
         try:
-            self._fd = self._open()
+            self._fd = self._open(self._wait_s)
             return self._head()
         except OSError as error:
             self._end()
@@ -74,11 +80,11 @@ class FileSink:
             self._end()
             raise
 
-    def _open(self) -> int:
+    def _open(self, wait_s: float) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(self._path, flags, _OWNER_ONLY)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd, wait_s)
             self._size = os.fstat(fd).st_size
         except BlockingIOError:
             os.close(fd)
@@ -121,7 +127,8 @@ class FileSink:
         return not os.path.samestat(there, os.fstat(self._fd))
 
     def _reopen(self) -> None:
-        old, self._fd = self._fd, self._open()
+        # nobody waits for who has it: a batch is given again
+        old, self._fd = self._fd, self._open(0.0)
         os.close(old)
 
     def _write(self, data: bytes) -> None:
@@ -142,3 +149,17 @@ class FileSink:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _lock(fd: int, wait_s: float) -> None:
+    """Have the file alone; `BlockingIOError` if that cannot be had in time."""
+    last = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= last:
+                raise
+            time.sleep(_AGAIN_S)
+        else:
+            return

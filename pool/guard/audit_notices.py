@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from pool.guard.budget_notices import BudgetNotice
 from pool.observer import (
     CallDecidedNotice,
+    InputFlaggedNotice,
     Notice,
     ToolDecidedNotice,
     TurnAcceptedNotice,
@@ -17,7 +19,15 @@ from pool.turn import Principal
 if TYPE_CHECKING:
     from pool.guard.audit import Audit
 
-_OUTCOMES: Final = {"allow": "allowed", "deny": "denied", "ask": "asked", "approve": "approved"}
+_OUTCOMES: Final = {
+    "allow": "allowed",
+    "deny": "denied",
+    "ask": "asked",
+    "approve": "approved",
+    "alert": "alerted",
+}
+# What a budget does is nobody's word.
+_NOBODY: Final = Principal("", "", ())
 
 
 def note(audit: Audit, notice: Notice) -> None:
@@ -36,7 +46,26 @@ def _accepted(audit: Audit, notice: TurnAcceptedNotice) -> None:
 def _refused(audit: Audit, notice: TurnRefusedNotice) -> None:
     who = Principal(notice.tenant, notice.user, notice.roles)
     subject = f"agent:{notice.agent}"
-    audit.record("turn.accept", "refused", who, subject, notice.request_id, reason=notice.code)
+    audit.record_refusal("turn.accept", who, subject, notice.request_id, reason=notice.code)
+
+
+def _flagged(audit: Audit, notice: InputFlaggedNotice) -> None:
+    subject, reason = f"agent:{notice.agent}", " ".join(notice.rules)
+    who, request_id = notice.principal, notice.request_id
+    if notice.action == "refuse":
+        audit.record_refusal("input.screen", who, subject, request_id, reason=reason)
+    else:
+        audit.record("input.screen", "flagged", who, subject, request_id, reason=reason)
+
+
+def _budget(audit: Audit, notice: BudgetNotice) -> None:
+    subject = f"budget:{notice.budget} {notice.subject}".rstrip()
+    reason = f"agent:{notice.agent} {notice.percent}% of the {notice.unit} of {notice.period}"
+    if notice.outcome == "refused":
+        audit.record_refusal("budget.spend", _NOBODY, subject, reason=reason)
+    else:
+        outcome = _OUTCOMES.get(notice.outcome, notice.outcome)
+        audit.record("budget.spend", outcome, _NOBODY, subject, reason=reason)
 
 
 def _tool(audit: Audit, notice: ToolDecidedNotice) -> None:
@@ -76,6 +105,8 @@ def _digest(audit: Audit, arguments: Mapping[str, Any]) -> str | None:
 _NOTES: Final[Mapping[type[Notice], Callable[[Audit, Any], None]]] = {
     TurnAcceptedNotice: _accepted,
     TurnRefusedNotice: _refused,
+    InputFlaggedNotice: _flagged,
+    BudgetNotice: _budget,
     ToolDecidedNotice: _tool,
     CallDecidedNotice: _decided,
 }

@@ -23,6 +23,11 @@ OPENED: Final = "audit.opened"
 ALIVE: Final = "audit.alive"
 LOST: Final = "audit.lost"
 CLOSED: Final = "audit.closed"
+# The outcome of OPENED if records are gone that were there by what was written down elsewhere.
+CUT: Final = "cut"
+
+# What the log says of itself is said by nobody.
+ITSELF: Final = Principal("", "", ())
 
 NO_HASH: Final = "0" * 64
 KEY_BYTES_MIN: Final = 32
@@ -109,7 +114,8 @@ class Seal:
         """The digest of a tool's arguments: equal for equal ones. Without a key, arguments that can
         be guessed can be found out from it.
         """
-        return self._hash(_encode_arguments(arguments))
+        # not the form of a record: whoever chooses arguments is not to have one sealed
+        return self._hash(b"arguments " + _encode_arguments(arguments))
 
     def seal(self, head: Head, happening: Happening) -> Sealed:
         """The record of what happened, as the one after `head`."""

@@ -15,9 +15,9 @@ from pool.errors import StoreUnavailable
 from pool.guard.audit_records import Head, Sealed, head_of
 from pool.ids import check_id
 from pool.store.cabinet import Cabinet, Document
+from pool.store.filing import documents_of
 
 _HEADS: Final = "audit"
-_PAGE: Final = 500
 
 
 class StoreSink:
@@ -35,8 +35,8 @@ class StoreSink:
         head = None if found is None else _decode_head(found)
         # records are written before their head: a crash may have come in between
         after = None if head is None else _id(head.number)
-        async for line in _lines(self._cabinet, chain, after):
-            head = head_of(line) or head
+        async for document in documents_of(self._cabinet, _kind(chain), after):
+            head = head_of(document.data) or head
         return head
 
     async def write(self, records: Sequence[Sealed]) -> None:
@@ -54,30 +54,15 @@ class StoreSink:
 
 async def heads(cabinet: Cabinet) -> list[Head]:
     """How far each chain goes; `StoreUnavailable` if that cannot be read."""
-    found: list[Head] = []
-    after = None
-    while True:
-        documents, after = await cabinet.documents(_HEADS, after, _PAGE)
-        found += [_decode_head(each.data) for each in documents]
-        if after is None:
-            return found
+    return [_decode_head(each.data) async for each in documents_of(cabinet, _HEADS)]
 
 
 async def lines_of(cabinet: Cabinet, chain: str) -> AsyncGenerator[tuple[str, bytes], None]:
     """The lines of a chain in order, each with its place, for a person."""
     number = 0
-    async for line in _lines(cabinet, chain, None):
+    async for document in documents_of(cabinet, _kind(chain)):
         number += 1
-        yield f"record {number} of {_kind(chain)}", line
-
-
-async def _lines(cabinet: Cabinet, chain: str, after: str | None) -> AsyncGenerator[bytes, None]:
-    while True:
-        documents, after = await cabinet.documents(_kind(chain), after, _PAGE)
-        for document in documents:
-            yield document.data
-        if after is None:
-            return
+        yield f"record {number} of {_kind(chain)}", document.data
 
 
 def _kind(chain: str) -> str:

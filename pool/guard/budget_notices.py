@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
 
 import structlog
 
@@ -12,6 +12,12 @@ from pool.guard.prices import usd_of
 from pool.observer import Notice
 
 Outcome = Literal["alert", "warned", "cheaper", "refused"]
+
+_SAID: Final[Mapping[Outcome, str]] = {
+    "alert": "a budget is spent to a part that is told of",
+    "warned": "a turn did not fit into a budget, and runs all the same",
+    "cheaper": "a turn did not fit into a budget, and runs with a cheaper model",
+}
 
 _log = structlog.get_logger("pool.guard.budgets")
 
@@ -56,7 +62,7 @@ def tell(
     )
     if outcome != "refused":
         _log.warning(
-            "budget",
+            _SAID[outcome],
             outcome=outcome,
             budget=notice.budget,
             subject=notice.subject,
@@ -64,6 +70,7 @@ def tell(
             spent=amount(line, spent),
             limit=amount(line, line.limit),
             percent=reached,
+            remedy=f"raise it, if that is meant: actorpool budgets set {notice.budget}",
         )
     if listener is not None:
         listener(notice)

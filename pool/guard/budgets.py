@@ -1,66 +1,53 @@
 """Budgets: before a turn something is set aside, after it what was spent is counted.
 
 All of it happens in the store's counters, so that turns that run at the same time, in any number of
-processes, never get more than there is. What is set aside and not settled (its process died in
-between) is given back after the hour in which its turn could run has ended, when somebody needs it:
-
-1. the hour's gate is closed: nothing of that hour can be settled against what was set aside, and a
-   turn that ends all the same is counted in full;
-2. what is still set aside in the hour can now be read, for it changes no more;
-3. it is given back, once: whoever is first.
+processes, never get more than there is. What is set aside is used from then on: when its turn is
+settled, what that spent takes its place. What nobody settles stays used; see
+`pool.guard.budget_standing`.
 
 Every step is one call of `Counters.count` and may be repeated: a turn is settled once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from math import ceil
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
-from msgspec.structs import replace
 
-from pool.errors import BudgetExceeded
-from pool.guard.budget import SHUT, SLOT_S, Budget, Grant, Line, Terms, terms_of
+from pool.errors import BudgetExceeded, StoreUnavailable
+from pool.guard.budget import SLOT_S, Budget, Grant, Line, Terms, lines_of, slot_of, terms_of
 from pool.guard.budget_notices import BudgetNotice as BudgetNotice
-from pool.guard.budget_notices import amount, tell
+from pool.guard.budget_notices import Outcome, amount, tell
+from pool.guard.budget_standing import Account as Account
+from pool.guard.budget_standing import Standing as Standing
+from pool.guard.budget_standing import Standings
 from pool.guard.budget_steps import Spent as Spent
 from pool.guard.budget_steps import (
-    closing,
-    due,
-    giving_back,
+    recalled,
     refused_line,
     reserving,
     settling,
+    shutting,
+    spent_place,
+    told_once,
     turn_counter,
-    values_of,
+    used_place,
+    with_model,
 )
 from pool.store.counters import Change, Counters
 from pool.turn import Turn
 
 # For how long it is known that a turn is settled: who lost the answer asks again before.
-ONCE_S = 600.0
-# How long after its deadline a turn may be settled against what was set aside, in seconds.
-GRACE_S = 3_600.0
-# How long after an hour it is looked through: clocks differ.
-SKEW_S = 60.0
-# How often one limit's hours are looked through for what was left behind.
-SWEEP_S = 60.0
-# How many kinds of turns are remembered with their limits.
-_TERMS_MAX = 10_000
+ONCE_S: Final = 600.0
+# How often it is told, in seconds, that turns are above a limit that lets them through.
+TELL_S: Final = 60.0
+# How many kinds of turns, and how many limits, something is remembered of.
+_KNOWN_MAX: Final = 10_000
 # How soon to ask again when only turns that still run are in the way.
-_SOON_S = 2.0
+_SOON_S: Final = 2.0
 
 _log = structlog.get_logger("pool.guard.budgets")
-
-
-class Standing(NamedTuple):
-    """How a limit stands: what turns have spent, and what running ones have set aside."""
-
-    line: Line
-    spent: int
-    reserved: int
 
 
 class Budgets:
@@ -82,159 +69,137 @@ class Budgets:
         self._wall = wall
         self._listener = listener
         self._once_s = once_s
+        self._standings = Standings(counters, wall)
         # what was made out for turns that are alike; made anew when there are too many
         self._terms: dict[tuple[object, ...], Terms] = {}
-        # when the hours of a limit were last looked through
-        self._swept: dict[str, float] = {}
+        # the last alert of a limit that somebody has told, as an amount
+        self._alerted: dict[tuple[str, int], int] = {}
+        # when it was last told that turns are above a limit
+        self._told: dict[tuple[Outcome, str], float] = {}
 
     def __repr__(self) -> str:
         return f"<Budgets {[budget.name for budget in self._budgets]}>"
 
     def grant_of(self, turn: Turn, max_tokens: int | None = None) -> Grant:
         """What is, or would be, set aside for a turn: from the turn and the configuration alone."""
-        terms = self._terms_of(turn, max_tokens)
-        until = turn.created_at + turn.request.deadline_s + GRACE_S
-        slot = ceil(until / SLOT_S)
-        return Grant(
-            turn_id=turn.id,
-            lines=terms.lines,
-            until=until,
-            slot=slot,
-            mark=(terms.mark ^ slot) + 1 if terms.lines else 0,
-            max_tokens=terms.max_tokens,
-            max_micro=terms.max_micro,
-        )
+        slot = slot_of(turn)
+        day = int(turn.created_at // 86_400)
+        key = (turn.tenant, turn.user, turn.agent, day, slot, max_tokens)
+        terms = self._terms.get(key)
+        if terms is None:
+            if len(self._terms) >= _KNOWN_MAX:
+                self._terms.clear()
+            terms = self._terms[key] = terms_of(self._budgets, turn, max_tokens)
+        until = float((slot + 1) * SLOT_S)
+        return Grant(turn_id=turn.id, terms=terms, until=until, mark=terms.mark)
 
     async def reserve(self, turn: Turn, max_tokens: int | None = None) -> Grant:
         """Set something aside for a turn that is about to be accepted; `BudgetExceeded` if a budget
         that refuses has no room. `max_tokens`: how many its agent may answer with.
-        """
-        grant = self.grant_of(turn, max_tokens)
-        # limits that this turn may go above
-        open_to = {line.key for line in grant.lines if line.budget.at_limit == "warn"}
-        swept: set[str] = set()
-        model = None
-        while grant.lines:
-            changes = reserving(grant, open_to)
-            counted = await self._counters.count(changes)
-            line = refused_line(grant, counted.over)
-            if line is None:
-                await self._warn(turn, grant, values_of(changes, counted))
-                break
-            if line.key not in swept and await self._give_back(line):
-                swept.add(line.key)
-            elif line.budget.at_limit == "cheaper":
-                open_to.add(line.key)
-                model = model or line.budget.model
-                tell(self._listener, turn.agent, "cheaper", line, await self._spent(line))
-            else:
-                raise self._refusal(turn, line, await self._spent(line))
-        return grant if model is None else replace(grant, model=model)
 
-    async def recall(self, turn: Turn, max_tokens: int | None = None) -> Grant | None:
-        """The grant of a turn for which another process has set something aside; None if it is
-        settled. If that process had other budgets, nothing of it is given back here (it is given
-        back after its hour).
+        `StoreUnavailable`: it may have been set aside, call again, or `void`.
         """
         grant = self.grant_of(turn, max_tokens)
         if not grant.lines:
             return grant
-        (mark,) = await self._counters.counts([turn_counter(turn.id)])
-        if mark >= SHUT:
-            return None
-        return grant if mark == grant.mark else replace(grant, mark=mark, reserved=False)
+        # limits that this turn may go above
+        open_to: set[str] = set()
+        while True:
+            values, over = await self._counters.count(reserving(grant, open_to))
+            if over is None:
+                for number, line in grant.terms.warned:
+                    if values[used_place(number)] > line.limit:
+                        await self._tell_above("warned", turn, line)
+                return grant
+            if over == 0:
+                # that was done before, and its answer lost
+                return recalled(self.grant_of(turn, max_tokens), values[0]) or grant
+            line = refused_line(grant, over)
+            if line.budget.at_limit != "cheaper":
+                raise self._refusal(turn, line, await self._standings.spent(line))
+            open_to.add(line.key)
+            if grant.model is None:
+                grant = with_model(grant, line)
+            await self._tell_above("cheaper", turn, line)
+
+    async def void(self, turn: Turn, max_tokens: int | None = None) -> None:
+        """Nobody knows whether something was set aside for a turn that will not run: give it back
+        if it was, and see to it that it is not any more. May be repeated.
+        """
+        if not self.grant_of(turn, max_tokens).lines:
+            return
+        shut = shutting(turn.id, self._known_until())
+        # the reservation may still be on its way: it comes too late then
+        if (await self._counters.count(shut)).over is not None:
+            grant = await self.recall(turn, max_tokens)
+            if grant is not None:
+                await self.settle(grant, Spent(0, 0))
+
+    async def recall(self, turn: Turn, max_tokens: int | None = None) -> Grant | None:
+        """The grant of a turn for which another process has set something aside; None if it is
+        settled. If that process had other budgets, what it has set aside is not known here, and
+        stays used.
+        """
+        grant = self.grant_of(turn, max_tokens)
+        if not grant.lines:
+            return grant
+        (value,) = await self._counters.counts([turn_counter(turn.id)])
+        return recalled(grant, value)
 
     async def settle(
         self, grant: Grant, spent: Spent, agent: str = "", also: Sequence[Change] = ()
-    ) -> bool:
-        """Count what a turn of this agent spent, and `also` these, and give back what was set aside
-        for it; once, however often this is called within `once_s`: whether it was now.
-        `StoreUnavailable`: call again. Without a budget that the turn counts in nothing is counted.
+    ) -> Sequence[int] | None:
+        """Count what a turn of this agent spent, and `also` these, in place of what was set aside
+        for it; once, however often this is called within `once_s`. What `also` counts then; None if
+        it was done before. `StoreUnavailable`: call again.
+
+        Without a budget that the turn counts in nothing is counted.
         """
-        if not grant.lines:
-            return False
-        known_until = self._wall() + self._once_s
-        changes = settling(grant, spent, also, known_until)
-        counted = await self._counters.count(changes)
-        if grant.reserved and counted.over == 1:
-            # its hour is over: what was set aside is given back by itself
-            changes = settling(replace(grant, reserved=False), spent, also, known_until)
-            counted = await self._counters.count(changes)
-        if counted.over is None:
-            self._alert(agent, grant, spent, values_of(changes, counted))
-        return counted.over is None
+        lines = grant.lines
+        if not lines:
+            return None
+        charges = [spent.under(line) for line in lines]
+        changes = settling(grant, charges, also, self._known_until())
+        values, over = await self._counters.count(changes)
+        if over is not None:
+            return None
+        hour = int(self._wall() // SLOT_S)
+        for number, line in enumerate(lines):
+            settled, left = values[spent_place(number)], self._standings.known_left(line, hour)
+            if line.alerts and (left is None or settled + left >= line.alerts[0][1]):
+                await self._alert(agent, line, settled)
+        return values[len(values) - len(also) :]
 
     async def standing(self, turn: Turn) -> list[Standing]:
         """How all limits stand that a turn like this is under."""
-        lines = self.grant_of(turn).lines
-        names = [name for line in lines for name in (line.spent, line.used)]
-        values = await self._counters.counts(names) if names else []
-        return [
-            Standing(line, spent, used - spent)
-            for line, spent, used in zip(lines, values[::2], values[1::2], strict=True)
-        ]
+        return await self._standings.of(self.grant_of(turn).lines)
 
-    def _terms_of(self, turn: Turn, max_tokens: int | None) -> Terms:
-        day = int(turn.created_at // 86_400)
-        key = (turn.tenant, turn.user, turn.agent, day, max_tokens)
-        terms = self._terms.get(key)
-        if terms is None:
-            if len(self._terms) >= _TERMS_MAX:
-                self._terms.clear()
-            terms = self._terms[key] = terms_of(self._budgets, turn, max_tokens)
-        return terms
-
-    # --- what was left behind
-
-    async def _give_back(self, line: Line) -> bool:
-        """Give back what was set aside under a limit in hours that are over. Whether there was
-        something.
+    async def accounts(self, tenant: str | None, user: str, agents: Sequence[str]) -> list[Account]:
+        """How all budgets stand that are about this tenant (None: any) and its user, about these
+        agents, or about all.
         """
         now = self._wall()
-        if now < self._swept.get(line.key, 0.0) + SWEEP_S:
-            return False
-        self._remember_sweep(line.key, now)
-        first = int(line.span.begins // SLOT_S) + 1
-        last = int((now - SKEW_S) // SLOT_S)
-        slots = range(first, last + 1)
-        if not slots:
-            return False
-        set_aside = await self._counters.counts([due(line, slot).name for slot in slots])
-        left = [slot for slot, amount in zip(slots, set_aside, strict=True) if amount > 0]
-        given = [await self._give_back_hour(line, slot) for slot in left]
-        return any(given)
+        found = []
+        for budget in self._budgets:
+            subjects = budget.subjects(tenant, user, agents)
+            for subject in subjects:
+                lines = lines_of(budget, subject, now)
+                found.append(Account(budget, subject, await self._standings.of(lines)))
+            if not subjects and tenant is None:
+                found.append(Account(budget, None, ()))
+        return found
 
-    async def _give_back_hour(self, line: Line, slot: int) -> bool:
-        # forbidden if it is closed already, which is as well
-        await self._counters.count(closing(slot))
-        (left,) = await self._counters.counts([due(line, slot).name])
-        if left <= 0:
-            return False
-        given = await self._counters.count(giving_back(line, slot, left))
-        if given.over is not None:
-            return False
-        _log.warning(
-            "a budget gets back what was set aside for turns that nobody settled",
-            budget=line.budget.name,
-            period=line.span.name,
-            amount=amount(line, left),
-        )
-        return True
+    def replace(self, budgets: Sequence[Budget]) -> None:
+        """Go by other limits from now on. What was spent and set aside stays; the budgets are those
+        that there were, by their names.
+        """
+        self._budgets = budgets
+        self._terms.clear()
 
-    def _remember_sweep(self, key: str, now: float) -> None:
-        if len(self._swept) >= 10_000:
-            self._swept = {each: at for each, at in self._swept.items() if now < at + SWEEP_S}
-        self._swept[key] = now
+    def _known_until(self) -> float:
+        return self._wall() + self._once_s
 
     # --- what is told
-
-    async def _spent(self, line: Line) -> int:
-        return (await self._counters.counts([line.spent]))[0]
-
-    async def _warn(self, turn: Turn, grant: Grant, values: Mapping[str, int]) -> None:
-        for line in grant.lines:
-            if line.budget.at_limit == "warn" and values[line.used] > line.limit:
-                tell(self._listener, turn.agent, "warned", line, await self._spent(line))
 
     def _refusal(self, turn: Turn, line: Line, spent: int) -> BudgetExceeded:
         tell(self._listener, turn.agent, "refused", line, spent)
@@ -246,11 +211,26 @@ class Budgets:
             retry_after_s=_SOON_S if running else max(1.0, line.span.ends - self._wall()),
         )
 
-    def _alert(self, agent: str, grant: Grant, spent: Spent, values: Mapping[str, int]) -> None:
-        for line in grant.lines:
-            after = values[line.spent]
-            before = after - spent.under(line)
-            for percent in line.budget.alerts:
-                # the counter passes each place once: nobody else tells of it
-                if 100 * before < percent * line.limit <= 100 * after:
-                    tell(self._listener, agent, "alert", line, after, percent)
+    async def _tell_above(self, outcome: Outcome, turn: Turn, line: Line) -> None:
+        now = self._wall()
+        if now < self._told.get((outcome, line.key), 0.0) + TELL_S:
+            return
+        if len(self._told) >= _KNOWN_MAX:
+            self._told.clear()
+        self._told[outcome, line.key] = now
+        tell(self._listener, turn.agent, outcome, line, await self._standings.spent(line))
+
+    async def _alert(self, agent: str, line: Line, settled: int) -> None:
+        try:
+            spent = settled + await self._standings.left(line)
+            told = self._alerted.get((line.key, line.limit), 0)
+            for percent, reached in line.alerts:
+                if told < reached <= spent:
+                    if (await self._counters.count([told_once(line, percent)])).over is None:
+                        tell(self._listener, agent, "alert", line, spent, percent)
+                    if len(self._alerted) >= _KNOWN_MAX:
+                        self._alerted.clear()
+                    self._alerted[line.key, line.limit] = reached
+        except StoreUnavailable as error:
+            # the turn is settled; with the next one it is looked at again
+            _log.warning("alerts of a budget wait", budget=line.budget.name, error=error.code)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from hmac import compare_digest
-from math import isfinite
 from secrets import token_hex, token_urlsafe
 from time import time
-from typing import Annotated, Final, NamedTuple
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Struct
 
 from pool.errors import InvalidRequest
+from pool.guard.api_key import KIND, ApiKey, Made, checked_key, credential_of, read_key
 from pool.guard.caller import BadCredential, Caller, with_included
 from pool.ids import check_id
 from pool.store.cabinet import Cabinet, Document
-from pool.turn import Id, Principal
+from pool.store.filing import documents_of
 
 PREFIX: Final = "ap_"
-KIND: Final = "key"
 _ID_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
 _KEY_ID: Final = re.compile(rf"[0-9a-f]{{{2 * _ID_BYTES}}}")
 _LONGEST: Final = 128
-_PAGE: Final = 1_000
+# A hundred years: what lasts longer is for ever.
+_EXPIRES_MAX_S: Final = 100 * 365.25 * 86_400
 # An id that the store did not know is not asked for again so soon, in seconds.
 _UNKNOWN_S: Final = 5.0
 _MOST_UNKNOWN: Final = 10_000
@@ -34,52 +34,6 @@ _MOST_UNKNOWN: Final = 10_000
 # for when the copy is refreshed: whoever guesses costs the store nothing more.
 _MOST_ASKED: Final = 50
 _UNKNOWN: Final = "the API key is unknown, withdrawn or mistyped"
-
-User = Annotated[str, Meta(pattern=r"^[!-~]{1,128}$(?!\n)")]
-Name = Annotated[str, Meta(max_length=128)]
-
-
-class ApiKey(Struct, frozen=True, kw_only=True):
-    """A key as it is kept: everything but its secret. Times are seconds since the epoch."""
-
-    id: Id
-    digest: bytes
-    tenant: Id
-    user: User
-    roles: tuple[Id, ...]
-    name: Name = ""
-    created_at: float
-    expires_at: float | None = None
-
-    def __repr__(self) -> str:
-        return f"<ApiKey {self.id} of {self.tenant}>"
-
-    @property
-    def caller(self) -> Caller:
-        """Who calls with it."""
-        principal = Principal(self.tenant, self.user, self.roles)
-        return Caller(principal, credential_of(self.id), self.expires_at)
-
-    def expired(self, now: float) -> bool:
-        """Whether its time is over."""
-        return self.expires_at is not None and now >= self.expires_at
-
-
-class Made(NamedTuple):
-    """A new key, and the only copy of the text that its owner sends."""
-
-    key: ApiKey
-    text: str
-
-
-def credential_of(key_id: str) -> str:
-    """What a key is called where it may be read."""
-    return f"{KIND}:{key_id}"
-
-
-def is_key(credential: str) -> bool:
-    """Whether a caller showed a key."""
-    return credential.startswith(f"{KIND}:")
 
 
 class ApiKeys:
@@ -98,6 +52,8 @@ class ApiKeys:
         self._changes = -1
         # ids that the store does not know -> until when that is believed
         self._unknown: dict[str, float] = {}
+        # ids that the store is being asked for
+        self._asking: dict[str, asyncio.Task[ApiKey | None]] = {}
         self._asked = 0
         self._asked_in = 0.0
 
@@ -116,11 +72,14 @@ class ApiKeys:
         expires_in_s: float | None = None,
     ) -> Made:
         """Make a key; without a `user` it is its own. `InvalidRequest` says what is wrong."""
-        if expires_in_s is not None and not (isfinite(expires_in_s) and expires_in_s > 0):
-            raise InvalidRequest("a key counts for more than 0 seconds", field="expires")
+        if expires_in_s is not None and not 0 < expires_in_s <= _EXPIRES_MAX_S:
+            raise InvalidRequest(
+                "a key counts for more than 0 seconds and at most 100 years: leave it out for ever",
+                field="expires",
+            )
         now = self._wall()
         key_id, secret = token_hex(_ID_BYTES), token_urlsafe(_SECRET_BYTES)
-        key = _checked(
+        key = checked_key(
             ApiKey(
                 id=key_id,
                 digest=_digest(secret),
@@ -144,13 +103,8 @@ class ApiKeys:
 
     async def list(self) -> Sequence[ApiKey]:
         """All keys, in the order of their making."""
-        found: list[ApiKey] = []
-        after: str | None = None
-        while True:
-            documents, after = await self._cabinet.documents(KIND, after, _PAGE)
-            found += [msgspec.json.decode(each.data, type=ApiKey) for each in documents]
-            if after is None:
-                return sorted(found, key=lambda key: (key.created_at, key.id))
+        found = [key async for key in self._all()]
+        return sorted(found, key=lambda key: (key.created_at, key.id))
 
     # --- what a server does
 
@@ -169,9 +123,12 @@ class ApiKeys:
             raise BadCredential("the API key has expired; ask for a new one")
         return key.caller
 
-    def counts(self, credential: str) -> bool:
-        """Whether a credential of a caller is, as far as is known here, still good."""
-        key = self._known.get(credential.removeprefix(f"{KIND}:"))
+    async def counts(self, credential: str) -> bool:
+        """Whether a credential of a caller is still good, as far as is known here; one that was
+        never seen here is looked up. `StoreUnavailable`.
+        """
+        key_id = credential.removeprefix(f"{KIND}:")
+        key = self._known.get(key_id) or await self._ask(key_id)
         return key is not None and not key.expired(self._wall())
 
     async def refresh(self) -> Collection[str]:
@@ -179,31 +136,66 @@ class ApiKeys:
         changes = await self._cabinet.changes(KIND)
         if changes == self._changes:
             return ()
-        fresh = {key.id: key for key in await self.list()}
-        gone = [key.id for key in self._known.values() if fresh.get(key.id) != key]
+        before = dict(self._known)
+        fresh = await self._fresh(before)
+        # found while the list was read, which may be older: the next look, for `changes` is, tells
+        late = {
+            each: key
+            for each, key in self._known.items()
+            if each not in before and each not in fresh
+        }
+        gone = [
+            each
+            for each, key in self._known.items()
+            # the same object, mostly: that is soon told
+            if each not in late and (found := fresh.get(each)) is not key and found != key
+        ]
+        self._known, self._changes = fresh | late, changes
+        for each in self._withdrawn:
+            # the list may be older than that, too
+            self._known.pop(each, None)
         gone += self._withdrawn
         self._withdrawn.clear()
-        self._known, self._changes = fresh, changes
         self._unknown.clear()
         return [credential_of(key_id) for key_id in gone]
 
+    async def _fresh(self, known: Mapping[str, ApiKey]) -> dict[str, ApiKey]:
+        """All keys by their ids; what is as it was known is the same object, and soon compared."""
+        fresh: dict[str, ApiKey] = {}
+        async for key in self._all():
+            before = known.get(key.id)
+            fresh[key.id] = before if before == key else key
+        return fresh
+
+    async def _all(self) -> AsyncGenerator[ApiKey, None]:
+        async for document in documents_of(self._cabinet, KIND):
+            key = read_key(document)
+            if key is not None:
+                yield key
+
     async def _ask(self, key_id: str) -> ApiKey | None:
         now = self._wall()
-        if self._unknown.get(key_id, 0.0) > now or not self._may_ask(now):
+        if self._unknown.get(key_id, 0.0) > now:
             return None
-        # before the answer: who asks for the same one at once does not ask the store as well
-        self._believe_unknown(key_id, now)
+        asking = self._asking.get(key_id)
+        if asking is None:
+            if not self._may_ask(now):
+                return None
+            asking = asyncio.get_running_loop().create_task(self._look_up(key_id, now))
+            self._asking[key_id] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(key_id))
+        # who asks for the same one at once has the same answer, and any of them may leave
+        return await asyncio.shield(asking)
+
+    async def _look_up(self, key_id: str, now: float) -> ApiKey | None:
         changes = self._changes
-        try:
-            data = await self._cabinet.get(KIND, key_id)
-        except BaseException:
-            self._unknown.pop(key_id, None)
-            raise
-        if data is None:
+        data = await self._cabinet.get(KIND, key_id)
+        key = None if data is None else read_key(Document(key_id, data))
+        if key is None:
+            self._believe_unknown(key_id, now)
             return None
-        self._unknown.pop(key_id, None)
         if self._changes == changes:
-            self._known[key_id] = msgspec.json.decode(data, type=ApiKey)
+            self._known[key_id] = key
         # else it may have been withdrawn since it was read: the newer copy knows
         return self._known.get(key_id)
 
@@ -218,13 +210,6 @@ class ApiKeys:
             # the oldest ends first
             del self._unknown[next(iter(self._unknown))]
         self._unknown[key_id] = now + _UNKNOWN_S
-
-
-def _checked(key: ApiKey) -> ApiKey:
-    try:
-        return msgspec.convert(msgspec.to_builtins(key), ApiKey)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"a key cannot be made so: {error}") from None
 
 
 def _digest(secret: str) -> bytes:

@@ -8,10 +8,12 @@ from msgspec import Struct
 
 from pool.errors import ConfigError, RateLimited
 from pool.guard.budget import Budget, Grant
+from pool.guard.budget_changes import BudgetChanges
 from pool.guard.budgets import ONCE_S, BudgetNotice, Budgets, Spent
 from pool.guard.prices import MICRO, Price, Prices, PriceTable, exact, usd_of, whole
 from pool.guard.quota import Quota, QuotaLimits
 from pool.guard.rates import RateLimit, Rates, RateState, StoreWindows, Windows
+from pool.guard.usage import ONCE_S as USAGE_ONCE_S
 from pool.guard.usage import UsageBook, UsageConfig, count_of
 from pool.guard.usage_batch import UsageBatch
 from pool.store.base import Store
@@ -19,7 +21,8 @@ from pool.turn import Principal, Turn, Usage
 
 # Asked again this soon, in seconds, a tenant may have a turn less running.
 _SOON_S = 1.0
-_ONCE_HERE_S = 10.0
+# Clocks differ by no more, in seconds.
+_SKEW_S = 60.0
 # No turn costs more.
 _USD_MAX = 1e6
 
@@ -64,14 +67,24 @@ class Ledger:
         self.prices = Prices(config.prices, table=table, unknown=unknown)
         self.connections = Quota(config.connections)
         self.turns = Quota(config.turns)
-        # a store that never suspends loses no answers, and keeps all counters in memory
-        once_s = ONCE_S if store.suspends else _ONCE_HERE_S
-        self.usage = UsageBook(store, wall=wall, config=config.usage, once_s=once_s)
+        # whether answers of the store may be lost: one in memory answers at once, and there is
+        # nothing to remember for who asks again
+        self.suspends = store.suspends
+        once_s, usage_once_s = (ONCE_S, USAGE_ONCE_S) if store.suspends else (0.0, 0.0)
+        # for how long what ends a turn may be repeated, in seconds
+        self.once_s = once_s - _SKEW_S
+        self.usage = UsageBook(store, wall=wall, config=config.usage, once_s=usage_once_s)
         self.budgets = Budgets(
             config.budgets, counters=store, wall=wall, listener=listener, once_s=once_s
         )
-        # of turns that are in no budget; to be written every now and then
+        # limits that operators have changed
+        self.budget_changes = BudgetChanges(
+            config.budgets, store, apply=self.budgets.replace, wall=wall
+        )
+        # of turns that are in no budget, and of all if the store is lost with the process anyway;
+        # to be written every now and then
         self.batch = UsageBatch(self.usage)
+        self._batches_all = not (store.durable or store.suspends)
         # whether requests are counted at all
         self.rated = bool(config.rates)
         # whether nothing limits turns
@@ -79,11 +92,21 @@ class Ledger:
         # whether the end of a turn takes no call of the store of its own
         self.settles_alone = self.open and not any(rate.what == "tokens" for rate in config.rates)
         self._rates = Rates(config.rates, windows=windows or StoreWindows(store), wall=wall)
+        # whether rates are counted where budgets are, and so in one step with them
+        self._rates_here = windows is None
         # what was granted here and has not been settled, by turn
         self._grants: dict[str, Grant] = {}
 
     def __repr__(self) -> str:
         return f"<Ledger [{len(self._grants)} granted] {self.budgets!r} {self._rates!r}>"
+
+    async def start(self) -> None:
+        """Follow what operators change, if there is something that they can."""
+        await self.budget_changes.start()
+
+    async def stop(self) -> None:
+        """Follow it no more."""
+        await self.budget_changes.stop()
 
     async def check(self, principal: Principal) -> Sequence[RateState]:
         """Count a request, whatever it asks for; `RateLimited`."""
@@ -93,7 +116,8 @@ class Ledger:
         """Set aside what a turn needs, before the store accepts it; `RateLimited` (its tenant has
         all the turns that it may), `BudgetExceeded`, `StoreUnavailable`.
 
-        Either `settle` or `withdraw` follows. `max_tokens`: how many its agent may answer with.
+        Either `settle` or `withdraw` follows; after `StoreUnavailable`, or when whoever waits for
+        this has left, `void`. `max_tokens`: how many its agent may answer with.
         """
         if not self.turns.take(turn.tenant):
             raise RateLimited(
@@ -109,8 +133,16 @@ class Ledger:
         self._grants[turn.id] = grant
         return grant
 
+    async def void(self, turn: Turn, max_tokens: int | None = None) -> None:
+        """Nobody knows what became of `admit`, and the turn will not run. May be repeated after
+        `StoreUnavailable`.
+        """
+        await self.budgets.void(turn, max_tokens)
+
     async def withdraw(self, turn: Turn) -> None:
-        """A turn that was admitted was not accepted: nothing was spent. May be repeated."""
+        """A turn that was admitted was not accepted: nothing was spent. May be repeated for
+        `once_s`.
+        """
         grant = self._grants.get(turn.id)
         if grant is not None:
             await self.budgets.settle(grant, Spent(0, 0), turn.agent)
@@ -135,27 +167,48 @@ class Ledger:
 
     async def settle(self, turn: Turn, max_tokens: int | None = None) -> None:
         """Count what an ended and priced turn used, whichever process admitted it. May be repeated
-        after `StoreUnavailable`; `max_tokens` as for `admit`.
+        for `once_s` after `StoreUnavailable`; `max_tokens` as for `admit`.
         """
-        micro = micro_of(turn.usage)
-        tokens = count_of(turn.usage.input_tokens) + count_of(turn.usage.output_tokens)
-        who = Principal(turn.tenant, turn.user, turn.roles)
+        spent = spent_by(turn)
         grant = self._grants.get(turn.id) or await self.budgets.recall(turn, max_tokens)
         if grant is not None and grant.lines:
-            also = await self.usage.changes(self.usage.entry(turn, micro))
-            if await self.budgets.settle(grant, Spent(tokens, micro), turn.agent, also):
-                await self._rates.charge(who, tokens)
+            await self._settle(turn, grant, spent)
         elif grant is not None:
-            await self._rates.charge(who, tokens)
-            self.batch.add(turn, micro)
+            await self._rates.charge(turn, spent.tokens)
+            self.batch.add(turn, spent.micro)
         self.let_go(turn)
+
+    async def _settle(self, turn: Turn, grant: Grant, spent: Spent) -> None:
+        charges = self._rates.charging(turn, spent.tokens) if self._rates_here else ()
+        also = [window.change(tokens) for window, tokens in charges]
+        if not self._batches_all:
+            also += await self.usage.changes(self.usage.entry(turn, spent.micro))
+        counts = await self.budgets.settle(grant, spent, turn.agent, also)
+        if counts is None:
+            return
+        if self._batches_all:
+            self.batch.add(turn, spent.micro)
+        if charges:
+            await self._rates.carry(charges, counts[: len(charges)])
+        elif not self._rates_here:
+            await self._rates.charge(turn, spent.tokens)
+
+
+def spent_by(turn: Turn) -> Spent:
+    """What an ended and priced turn spent. If it asked a model and was cut off, or nobody said how
+    many tokens that took, it was that at least.
+    """
+    usage = turn.usage
+    tokens = count_of(usage.input_tokens) + count_of(usage.output_tokens)
+    at_least = usage.requests > 0 and (turn.state != "completed" or not tokens)
+    return Spent(tokens, micro_of(usage), at_least)
 
 
 def micro_of(usage: Usage) -> int | None:
     """The cost of a turn in whole micro-USD; None: not known, or its agent says what is no cost.
-    What has used nothing costs nothing.
+    What has asked no model and used no tokens costs nothing.
     """
-    if usage.cost_usd is None and not (usage.input_tokens or usage.output_tokens):
+    if usage.cost_usd is None and not (usage.input_tokens or usage.output_tokens or usage.requests):
         return 0
     if usage.cost_usd is None or not 0 <= usage.cost_usd <= _USD_MAX:
         return None

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from math import isfinite
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 from msgspec import Struct
@@ -38,9 +38,16 @@ class Price(Struct, frozen=True):
             if not (isfinite(value) and value >= 0):
                 raise ConfigError(f"prices.{name}", value, "write US dollars for a million tokens")
 
+
+class _Exact(NamedTuple):
+    """A price as it was written."""
+
+    input: Decimal
+    output: Decimal
+
     def cost(self, usage: Usage) -> Decimal:
         """Micro-USD for these tokens, exactly."""
-        return exact(self.input) * usage.input_tokens + exact(self.output) * usage.output_tokens
+        return self.input * usage.input_tokens + self.output * usage.output_tokens
 
 
 class PriceTable(Protocol):
@@ -65,7 +72,10 @@ class Prices:
         table: PriceTable | None = None,
         unknown: Callable[[str], None] | None = None,
     ) -> None:
-        prices = overrides or {}
+        prices = {
+            name: _Exact(exact(price.input), exact(price.output))
+            for name, price in (overrides or {}).items()
+        }
         self._exact = {name: price for name, price in prices.items() if not name.endswith("*")}
         self._begins = sorted(
             ((name[:-1], price) for name, price in prices.items() if name.endswith("*")),
@@ -89,13 +99,14 @@ class Prices:
         return self._table.cost(model, usage) if self._table is not None else None
 
     def cost_of(self, usage: Usage) -> Decimal | None:
-        """Micro-USD for all that a turn used; None, and told, if a price is missing.
+        """Micro-USD for all that a turn used; None, and told, if a price is missing; None if models
+        were asked, and nobody said how many tokens that took.
 
         A turn that used several models does not say how many tokens went to which: it is charged as
         if all had gone to the dearest.
         """
         if not (usage.input_tokens or usage.output_tokens):
-            return _NOTHING
+            return None if usage.requests else _NOTHING
         costs = [self.cost(model, usage) for model in usage.models]
         known = [cost for cost in costs if cost is not None]
         if known and len(known) == len(costs):
@@ -107,7 +118,7 @@ class Prices:
             self._tell(model)
         return None
 
-    def _price(self, model: str) -> Price | None:
+    def _price(self, model: str) -> _Exact | None:
         price = self._exact.get(model)
         if price is not None:
             return price
@@ -125,7 +136,7 @@ class Prices:
         _log.warning(
             "no price is known: the cost of this model's turns is not known either",
             model=model or "(the agent named none)",
-            remedy="set prices for it in the configuration",
+            remedy=f'set [prices."{model}"], or of a name that ends in *',
         )
         if self._unknown is not None:
             self._unknown(model)

@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from pool.errors import StoreUnavailable
-from pool.guard.rates import Window
+from pool.guard.rate_windows import Asking, Taken, Window, full_among
 from pool.store.redis_url import RedisUrl, parse_redis_url
 
 PREFIX: Final = "ap-rate"
@@ -46,6 +46,19 @@ class RedisWindows:
 
     def __repr__(self) -> str:
         return f"<RedisWindows {self._shown}>"
+
+    async def take(self, asking: Asking) -> Taken:
+        """See `Windows.take`. The library counts first; what had no room is taken back."""
+        windows = asking.windows
+        asked = [1 if window.limit.what == "requests" else 0 for window in windows]
+        counts = await self.add(list(zip(windows, asked, strict=True)))
+        # as they were before this request
+        before = [count - one for count, one in zip(counts, asked, strict=True)]
+        over = full_among(windows, before)
+        if over:
+            back = [(window, -one) for window, one in zip(windows, asked, strict=True) if one]
+            await self.add(back)
+        return Taken(before if over else counts, over, exact=False)
 
     async def add(self, windows: Sequence[tuple[Window, int]]) -> Sequence[int]:
         """See `Windows.add`."""
@@ -81,7 +94,7 @@ class RedisWindows:
         # kept for one window more: the clocks of processes differ
         kept_s = max(0.0, window.ends - self._wall()) + window.limit.window_s
         async with self._places:
-            return await self._storage.incr(window.name, ceil(kept_s), amount)
+            return await self._storage.incr(window.counter, ceil(kept_s), amount)
 
 
 def _uri(url: RedisUrl) -> str:

@@ -10,47 +10,24 @@ It finds what can be told by its looks; a name or an address in words is not amo
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping
-from typing import Any, Final, Literal, get_args
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from msgspec import Struct
 
 from pool.errors import ConfigError
-from pool.guard.redact_finders import NumberFinder, addresses, emails
-from pool.guard.redact_numbers import Numbers, PlainNumbers
+from pool.guard.redact_finders import NumberFinder, Numbers, addresses, emails
 from pool.guard.redact_placeholders import Placeholders, RestoringStream, literals, map_texts
 from pool.guard.redact_secrets import secrets
-from pool.guard.redact_spans import Finder, Kind, apart
+from pool.guard.redact_spans import KINDS, Finder, Kind, Span, apart
 
-# `logs`: what is logged is redacted. `model`: so is what goes to a model, and what comes back is
-# restored.
-Mode = Literal["off", "logs", "model"]
+# A shorter word would be found in the middle of others.
+KNOWN_MIN: Final = 8
 
-KINDS: Final[tuple[Kind, ...]] = ("secret", "email", "iban", "card", "phone", "ip")
-
-
-class RedactionConfig(Struct, frozen=True, kw_only=True):
-    """What is redacted, and for whom. `tenants`: those for whom another mode holds than `mode`."""
-
-    mode: Mode = "off"
-    tenants: Mapping[str, Mode] = {}
-    kinds: tuple[Kind, ...] = KINDS
-
-    def __post_init__(self) -> None:
-        for option, mode in (
-            ("mode", self.mode),
-            *((f"tenants.{tenant}", mode) for tenant, mode in self.tenants.items()),
-        ):
-            if mode not in get_args(Mode):
-                raise ConfigError(option, mode, "write off, logs or model")
-        for kind in self.kinds:
-            if kind not in KINDS:
-                raise ConfigError("kinds", kind, f"there is no such kind; there is: {KINDS}")
-
-    def mode_of(self, tenant: str) -> Mode:
-        """The tenant's mode."""
-        return self.tenants.get(tenant, self.mode)
+# Those that need somebody who knows about numbers.
+NUMBERS: Final[frozenset[Kind]] = frozenset({"iban", "card", "phone"})
 
 
 class Redacted(Struct, frozen=True):
@@ -70,21 +47,30 @@ class Redacted(Struct, frozen=True):
 
 
 class Redactor:
-    """Finds `kinds` of personal data and secrets. `numbers`: what is known about numbers."""
+    """Finds `kinds` of personal data and secrets.
 
-    def __init__(self, kinds: Collection[Kind] = KINDS, *, numbers: Numbers | None = None) -> None:
-        found_by = NumberFinder(numbers or PlainNumbers())
-        finders: dict[Kind, Finder] = {
-            "secret": secrets,
-            "email": emails,
-            "iban": found_by.ibans,
-            "card": found_by.cards,
-            "phone": found_by.phones,
-            "ip": addresses,
-        }
+    `numbers`: what is known about numbers (default: what the extra `actorpool[privacy]` knows; it
+    is needed only for those kinds). `known`: secrets that look like nothing in particular, such as
+    the process's own; those of less than 8 characters are left.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[Kind] = KINDS,
+        *,
+        numbers: Numbers | None = None,
+        known: Collection[str] = (),
+    ) -> None:
+        finders: dict[Kind, Finder] = {"secret": secrets, "email": emails, "ip": addresses}
+        if not NUMBERS.isdisjoint(kinds):
+            found_by = NumberFinder(numbers or known_numbers())
+            finders["iban"] = found_by.ibans
+            finders["card"] = found_by.cards
+            finders["phone"] = found_by.phones
         self._finders: tuple[Finder, ...] = (
             literals,
-            *(finder for kind, finder in finders.items() if kind in kinds),
+            *_finders_of(known),
+            *(finders[kind] for kind in KINDS if kind in kinds),
         )
 
     def redact(self, text: str, placeholders: Placeholders | None = None) -> Redacted:
@@ -111,3 +97,24 @@ class Redactor:
         nested deeper than 100.
         """
         return map_texts(value, lambda text: self.redact(text, placeholders).text)
+
+
+def known_numbers(region: str | None = None) -> Numbers:
+    """What python-stdnum and phonenumbers know; `ConfigError` if they are not installed, or there
+    is no such region (see `KnownNumbers`).
+    """
+    try:
+        from pool.guard.redact_numbers import KnownNumbers
+    except ModuleNotFoundError as error:
+        if error.name not in ("phonenumbers", "stdnum"):
+            raise
+        remedy = 'finding numbers needs other packages: pip install "actorpool[privacy]"'
+        raise ConfigError("privacy", error.name, remedy) from None
+    return KnownNumbers(region)
+
+
+def _finders_of(known: Collection[str]) -> Iterator[Finder]:
+    words = sorted({each for each in known if len(each) >= KNOWN_MIN}, key=len, reverse=True)
+    if words:
+        pattern = re.compile("|".join(map(re.escape, words)))
+        yield lambda text: [Span(*found.span(), "secret") for found in pattern.finditer(text)]

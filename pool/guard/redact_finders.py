@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, Protocol
 
-from pool.guard.redact_numbers import Numbers
 from pool.guard.redact_spans import Span
 
 EMAIL: Final = re.compile(r"(?<![\w.%+-])[\w.%+-]++@[\w-]++(?:\.[\w-]++)++")
@@ -26,6 +25,22 @@ CARD_DIGITS: Final = range(13, 20)
 IBAN_MAX: Final = 34
 
 
+class Numbers(Protocol):
+    """Tells the numbers that mean something from those that do not."""
+
+    def is_card(self, digits: str) -> bool:
+        """Whether 12 to 19 digits are the number of a payment card."""
+
+    def iban_length(self, country: str) -> int:
+        """How many characters an IBAN of the country (two capitals) has; 0: it has none."""
+
+    def is_iban(self, text: str) -> bool:
+        """Whether capitals and digits without spaces are an IBAN."""
+
+    def phones(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where phone numbers begin and end, in one pass over the text."""
+
+
 def emails(text: str) -> Iterator[Span]:
     """Addresses whose domain has a dot, and no number for its last part."""
     if "@" not in text:
@@ -36,7 +51,7 @@ def emails(text: str) -> Iterator[Span]:
 
 
 def addresses(text: str) -> Iterator[Span]:
-    """IPv4 and IPv6 addresses, but for the one that means none."""
+    """IPv4 and IPv6 addresses, but for those that are nobody's: none at all, and this machine."""
     for found in IPV4.finditer(text):
         if _is_ipv4(found.group()):
             yield Span(*found.span(), "ip")
@@ -112,10 +127,10 @@ def _end_of(length: int, text: str, start: int) -> int:
 
 def _is_ipv4(text: str) -> bool:
     try:
-        IPv4Address(text)
+        address = IPv4Address(text)
     except ValueError:
         return False
-    return True
+    return not (address.is_unspecified or address.is_loopback)
 
 
 def _is_ipv6(text: str) -> bool:
@@ -123,6 +138,7 @@ def _is_ipv6(text: str) -> bool:
     if len(text) > 45:
         return False
     try:
-        return not IPv6Address(text).is_unspecified
+        address = IPv6Address(text)
     except ValueError:
         return False
+    return not (address.is_unspecified or address.is_loopback)

@@ -19,6 +19,8 @@ _KINDS: Final = get_args(Kind)
 # The numbers of placeholders have no more digits.
 _DIGITS: Final = 6
 PLACEHOLDER: Final = re.compile(rf"\[(?:{'|'.join(_KINDS)})-[0-9]{{1,{_DIGITS}}}+\]")
+# How many values are kept for one session.
+MOST: Final = 10_000
 # How deep a JSON value may be nested.
 DEPTH_MAX: Final = 100
 
@@ -27,17 +29,19 @@ class Placeholders:
     """Values and what stands for them, of one session, say.
 
     `known`: placeholders and their values, as `known` had them before. At most `most` values are
-    kept; for further ones stands `[email]`, which cannot be restored.
+    kept; for further ones stands `[email]`, which cannot be restored. New ones are numbered from
+    `first` on.
     """
 
-    def __init__(self, known: Mapping[str, str] | None = None, *, most: int = 10_000) -> None:
+    def __init__(
+        self, known: Mapping[str, str] | None = None, *, most: int = MOST, first: int = 1
+    ) -> None:
         self._values: dict[str, str] = {}
         self._placeholders: dict[tuple[str, str], str] = {}
-        self._numbers: defaultdict[str, int] = defaultdict(int)
-        self._most = min(most, 10**_DIGITS - 1)
+        self._next: defaultdict[str, int] = defaultdict(lambda: first)
+        self._most = min(most, 10**_DIGITS - first)
         for placeholder, value in (known or {}).items():
-            kind, _, number = placeholder[1:-1].rpartition("-")
-            self._numbers[kind] = max(self._numbers[kind], int(number))
+            kind = placeholder[1:-1].rpartition("-")[0]
             self._keep(kind, value, placeholder)
 
     def __repr__(self) -> str:
@@ -58,8 +62,7 @@ class Placeholders:
         if placeholder is None:
             if len(self._values) >= self._most:
                 return f"[{kind}]"
-            self._numbers[kind] += 1
-            placeholder = f"[{kind}-{self._numbers[kind]}]"
+            placeholder = self._new(kind)
             self._keep(kind, value, placeholder)
         return placeholder
 
@@ -74,6 +77,13 @@ class Placeholders:
         is nested deeper than 100.
         """
         return map_texts(value, self.restore)
+
+    def _new(self, kind: str) -> str:
+        while True:
+            placeholder = f"[{kind}-{self._next[kind]}]"
+            self._next[kind] += 1
+            if placeholder not in self._values:
+                return placeholder
 
     def _keep(self, kind: str, value: str, placeholder: str) -> None:
         self._values[placeholder] = value

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 Kind = Literal["secret", "email", "iban", "card", "phone", "ip", "literal"]
+
+# What can be looked for. A literal is what looks like a placeholder by itself.
+KINDS: Final[tuple[Kind, ...]] = ("secret", "email", "iban", "card", "phone", "ip")
 
 
 class Span(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from time import time
 from typing import Annotated, Final
@@ -11,13 +10,13 @@ import msgspec
 import structlog
 from msgspec import Meta, Struct
 
-from pool.errors import AgentDegraded, InvalidRequest, StoreUnavailable
+from pool.errors import AgentDegraded, InvalidRequest
+from pool.guard.looking import Looking
 from pool.ids import check_id
 from pool.store.cabinet import Cabinet, Document
+from pool.store.filing import documents_of
 
 KIND: Final = "switch"
-_EVERY_S: Final = 1.0
-_PAGE: Final = 1_000
 # How soon one may ask again whether it was enabled, in seconds.
 _RETRY_S: Final = 30.0
 _OPERATOR: Final = "disabled by an operator"
@@ -60,8 +59,9 @@ class Switches:
         self._wall = wall
         self._off: Mapping[str, Switch] = {}
         self._changes = -1
-        self._reachable = True
-        self._task: asyncio.Task[None] | None = None
+        self._looking = Looking(
+            self.refresh, name="switches", away="it is not known which agents are disabled"
+        )
 
     def __repr__(self) -> str:
         return f"<Switches {len(self._off)} off>"
@@ -86,13 +86,7 @@ class Switches:
 
     async def list(self) -> Sequence[Switch]:
         """The agents that are disabled, by their names."""
-        found: list[Switch] = []
-        after: str | None = None
-        while True:
-            documents, after = await self._cabinet.documents(KIND, after, _PAGE)
-            found += [msgspec.json.decode(each.data, type=Switch) for each in documents]
-            if after is None:
-                return found
+        return [_read(each) async for each in documents_of(self._cabinet, KIND)]
 
     # --- what a pool does
 
@@ -121,31 +115,11 @@ class Switches:
 
     async def start(self) -> None:
         """Look at once, then every second. A store that is away is no reason not to start."""
-        await self._try()
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="switches")
+        await self._looking.start()
 
     async def stop(self) -> None:
         """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_EVERY_S)
-            await self._try()
-
-    async def _try(self) -> None:
-        try:
-            await self.refresh()
-            self._reachable = True
-        except StoreUnavailable as error:
-            if self._reachable:
-                # once for an outage; what is disabled stays so
-                self._reachable = False
-                _log.warning("it is not known which agents are disabled", error=error.code)
-        except Exception:
-            _log.exception("switches failed", remedy="it is done again: report this, please")
+        await self._looking.stop()
 
     def _tell(self, before: Mapping[str, Switch]) -> None:
         for agent in self._off.keys() - before.keys():
@@ -153,3 +127,18 @@ class Switches:
             _log.warning("agent disabled", agent=agent, reason=switch.reason, cancel=switch.cancel)
         for agent in before.keys() - self._off.keys():
             _log.warning("agent enabled", agent=agent)
+
+
+def _read(document: Document) -> Switch:
+    """The switch in a document. One that cannot be read is off all the same: better an agent that
+    rests than one that runs wild.
+    """
+    try:
+        return msgspec.json.decode(document.data, type=Switch)
+    except msgspec.DecodeError:
+        _log.warning(
+            "a switch in the store cannot be read: its agent is disabled",
+            agent=document.id,
+            remedy="a newer version may have made it: update this process, or enable the agent",
+        )
+        return Switch(agent=document.id)

@@ -22,8 +22,12 @@ _LARGEST_BYTES: Final = 2**20
 _MOST_KEYS: Final = 100
 # An unknown name is no reason to fetch more often, in seconds.
 _REFRESH_S: Final = 60.0
-# A key that the issuer no longer publishes counts no longer than this.
+# Keys are fetched anew when they are this old, while the old ones go on counting.
+_STALE_S: Final = 300.0
+# A key that the issuer no longer publishes counts no longer than this, unless it cannot be asked.
 _OLDEST_S: Final = 600.0
+# Nor then longer than this: whoever has a withdrawn key may be who keeps us from asking.
+_LAST_S: Final = 86_400.0
 
 _log = structlog.get_logger("pool.tokens")
 
@@ -57,6 +61,8 @@ class PublishedKeys:
         self._fetched_at = 0.0
         # tried, whatever became of it
         self._tried_at = float("-inf")
+        # the last try was in vain
+        self._failing = False
         self._fetching: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -64,8 +70,7 @@ class PublishedKeys:
 
     async def find(self, kid: str | None) -> VerifyingKey | None:
         """The key of this name; `StoreUnavailable` if no keys could be had yet."""
-        if self._keys is None or self._clock() - self._fetched_at > _OLDEST_S:
-            await self._fetch()
+        await self._freshen()
         found = self._named(kid)
         if found is None and kid is not None:
             await self._fetch()
@@ -90,23 +95,40 @@ class PublishedKeys:
             return next(iter(keys.values())) if len(keys) == 1 else None
         return keys.get(kid)
 
+    async def _freshen(self) -> None:
+        """See to it that the keys are not too old; wait for that only if they must not be used."""
+        age_s = self._clock() - self._fetched_at
+        if age_s > _LAST_S:
+            self._keys = None
+        if self._keys is None or (age_s > _OLDEST_S and not self._failing):
+            await self._fetch()
+        elif age_s > _STALE_S:
+            self._begin()
+
     async def _fetch(self) -> None:
+        fetching = self._begin()
+        if fetching is not None:
+            # many may wait for it, and any of them may leave
+            await asyncio.shield(fetching)
+
+    def _begin(self) -> asyncio.Task[None] | None:
+        """The fetch that is under way, perhaps from now on; None if it is too soon for one."""
         if self._fetching is None:
             pause_s = _REFRESH_S if self._keys is not None else 1.0
             if self._clock() - self._tried_at < pause_s:
-                return
+                return None
             self._tried_at = self._clock()
             self._fetching = asyncio.get_running_loop().create_task(self._take())
-        # many may wait for it, and any of them may leave
-        await asyncio.shield(self._fetching)
+        return self._fetching
 
     async def _take(self) -> None:
         try:
             keys = _keys(await self._get(), self._algorithms)
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError, ValueError) as why:
+            self._failing = True
             _log.warning("keys of the token issuer cannot be had", error=type(why).__name__)
         else:
-            self._keys, self._fetched_at = keys, self._clock()
+            self._keys, self._fetched_at, self._failing = keys, self._clock(), False
         finally:
             self._fetching = None
 
@@ -143,8 +165,9 @@ def _keys(data: bytes, algorithms: Sequence[str]) -> Mapping[str, PublishedKey]:
 
 
 def _key(each: Any, algorithms: Sequence[str]) -> PublishedKey | None:
-    # A key for encryption, or of another kind, is none of ours. A secret that is published is none.
-    if not isinstance(each, dict) or each.get("use", "sig") != "sig" or each.get("kty") == "oct":
+    # A key for encryption, or of a kind that no configured algorithm has, is none of ours: nor is
+    # a secret that is published, for published keys are never for HS*.
+    if not isinstance(each, dict) or each.get("use", "sig") != "sig":
         return None
     try:
         key = jwt.PyJWK(each).key

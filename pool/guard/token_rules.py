@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from pool.errors import ConfigError
+from pool.guard.api_key import User
 from pool.guard.caller import BadCredential, Caller, with_included
-from pool.guard.keys import User
 from pool.turn import Id, Principal
 
 Algorithm = Literal[
@@ -63,6 +63,10 @@ class TokenRules(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"<TokenRules {', '.join(self.algorithms)} of {self.issuer}>"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # else tracebacks of rich have all fields, whatever __repr__ says
+        return [("algorithms", self.algorithms), ("issuer", self.issuer)]
+
     @property
     def symmetric(self) -> bool:
         """Whether the key is a secret that signs as well."""
@@ -100,7 +104,10 @@ def caller_of(claims: Mapping[str, Any], rules: TokenRules) -> Caller:
     """Whom checked claims name; `BadCredential` if that is nobody."""
     tenant = rules.tenant or _claim(claims, rules.tenant_claim)
     user = _claim(claims, rules.user_claim)
-    expires_at = float(claims["exp"]) + rules.leeway_s
+    try:
+        expires_at = float(claims["exp"]) + rules.leeway_s
+    except OverflowError:
+        raise BadCredential("the token's claim exp is no time") from None
     principal = Principal(
         _fit(tenant, Id, rules.tenant_claim),
         _fit(user, User, rules.user_claim),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from hashlib import sha256
+from time import time
+from typing import Any, Final, NamedTuple, Protocol
 
 import jwt
 from jwt.algorithms import AllowedPublicKeys
@@ -23,6 +25,8 @@ from pool.guard.token_rules import TokenRules, caller_of
 
 _LONGEST: Final = 8_192
 _REQUIRED: Final = ("exp", "aud", "iss", "sub")
+# Of how many tokens it is remembered that they are good.
+_GOOD_MAX: Final = 10_000
 _KID: Final = re.compile(r"[!-~]{1,256}")
 _KINDS: Final = {
     "HS": ("bytes",),
@@ -82,12 +86,33 @@ class StaticKey:
         """There is nothing to let go of."""
 
 
-class Tokens:
-    """Checks tokens by the rules, with keys from the source."""
+class _Good(NamedTuple):
+    """What a token said that was found good with a key."""
 
-    def __init__(self, rules: TokenRules, keys: KeySource) -> None:
+    kid: str | None
+    key: VerifyingKey
+    caller: Caller
+
+
+class Tokens:
+    """Checks tokens by the rules, with keys from the source. One that was found good is so until it
+    ends, or its key is another.
+    """
+
+    def __init__(
+        self,
+        rules: TokenRules,
+        keys: KeySource,
+        *,
+        wall: Callable[[], float] = time,
+        remembered_max: int = _GOOD_MAX,
+    ) -> None:
         self._rules = rules
         self._keys = keys
+        self._wall = wall
+        self._remembered_max = remembered_max
+        # by their hash: a dump of the memory shows none that could be used
+        self._good: dict[bytes, _Good] = {}
 
     def __repr__(self) -> str:
         return f"<Tokens {self._rules!r}>"
@@ -96,15 +121,28 @@ class Tokens:
         """Whom the token names; `BadCredential`, and what the source of keys raises."""
         if len(token) > _LONGEST:
             raise BadCredential(_BAD)
-        key = await self._keys.find(_kid(token))
+        digest = sha256(token.encode(errors="surrogatepass")).digest()
+        good = self._good.get(digest)
+        kid = _kid(token) if good is None else good.kid
+        key = await self._keys.find(kid)
         if key is None:
             raise BadCredential("the token is signed with a key that is not known here")
+        if good is not None and good.key is key and (good.caller.expires_at or 0.0) > self._wall():
+            return good.caller
         claims = _read(lambda: self._decode(token, key))
-        return caller_of(claims, self._rules)
+        caller = caller_of(claims, self._rules)
+        self._remember(digest, _Good(kid, key, caller))
+        return caller
 
     async def close(self) -> None:
         """Let go of the source of keys."""
         await self._keys.close()
+
+    def _remember(self, digest: bytes, good: _Good) -> None:
+        if len(self._good) >= self._remembered_max:
+            # the oldest goes first
+            del self._good[next(iter(self._good))]
+        self._good[digest] = good
 
     def _decode(self, token: str, key: VerifyingKey) -> dict[str, Any]:
         return jwt.decode(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Sequence
+from operator import add
 from typing import Final
 from uuid import uuid4
 
-from pool.guard.usage import Entry, Row, UsageBook
+from pool.guard.periods import day_of
+from pool.guard.usage import Entry, UsageBook, numbers_of, row_of
 from pool.turn import Turn
 
 # So many rows go into one call.
@@ -22,7 +24,8 @@ class UsageBatch:
 
     def __init__(self, book: UsageBook) -> None:
         self._book = book
-        self._sums: dict[tuple[date, Row], list[int]] = {}
+        # by tenant, user, agent, models and day, counted from the epoch
+        self._sums: dict[tuple[str, str, str, tuple[str, ...], int], Sequence[int]] = {}
         # what is being written, in parts that have names: the store may have taken one of which
         # its answer was lost
         self._parts: list[tuple[str, list[Entry]]] = []
@@ -35,16 +38,20 @@ class UsageBatch:
 
     def add(self, turn: Turn, micro: int | None) -> None:
         """Take an ended turn, and what it cost in micro-USD (None: not known)."""
-        day, row, numbers = self._book.entry(turn, micro)
-        sums = self._sums.setdefault((day, row), [0] * len(numbers))
-        for place, number in enumerate(numbers):
-            sums[place] += number
+        usage = turn.usage
+        day = int(self._book.ended_at(turn) // 86_400)
+        key = (turn.tenant, turn.user, turn.agent, usage.models, day)
+        numbers, sums = numbers_of(usage, micro), self._sums.get(key)
+        self._sums[key] = numbers if sums is None else tuple(map(add, sums, numbers))
 
     async def write(self) -> None:
         """Write what was taken so far; one at a time. `StoreUnavailable`: nothing is lost, call
         again.
         """
-        entries = [Entry(day, row, sums) for (day, row), sums in self._sums.items()]
+        entries = [
+            Entry(day_of(86_400.0 * day), row_of(tenant, user, agent, models), sums)
+            for (tenant, user, agent, models, day), sums in self._sums.items()
+        ]
         self._sums = {}
         self._parts += [
             (uuid4().hex, entries[start : start + _ROWS]) for start in range(0, len(entries), _ROWS)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from math import isfinite
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pool.errors import InvalidRequest
@@ -17,7 +16,7 @@ VALUE_MAX: Final = 2**63 - 1
 CHANGES_MAX: Final = 1_000
 # Times later than this, in seconds, are no times (the year 33658).
 _TIME_MAX: Final = 1e12
-_is_name = re.compile(r"[A-Za-z0-9_.:/@-]{1,256}").fullmatch
+_is_name: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,256}").fullmatch
 
 
 class Kept(NamedTuple):
@@ -27,19 +26,23 @@ class Kept(NamedTuple):
     expires_at: float
 
 
-def check_changes(changes: Sequence[Change]) -> None:
-    """`InvalidRequest` if there are too many, or one has a name, number or time that is none."""
+def check_changes(changes: Sequence[Change], known: Container[str] = ()) -> None:
+    """`InvalidRequest` if there are too many, or one has a name, number or time that is none.
+    `known`: names that have been checked before.
+    """
     if len(changes) > CHANGES_MAX:
         raise InvalidRequest(f"at most {CHANGES_MAX} counters are changed at once", field="changes")
     for name, amount, expires_at, limit in changes:
-        if not is_counter(name):
+        if name not in known and not is_counter(name):
             raise InvalidRequest(
                 "a counter's name must be 1 to 256 of A-Z a-z 0-9 _ - . : / @", field="name"
             )
-        _check_whole(amount, "amount")
-        if limit is not None:
-            _check_whole(limit, "limit")
-        if not (isfinite(expires_at) and 0 <= expires_at <= _TIME_MAX):
+        if not VALUE_MIN <= amount <= VALUE_MAX:
+            raise InvalidRequest("amount must fit into 64 bits", field="amount")
+        if limit is not None and not VALUE_MIN <= limit <= VALUE_MAX:
+            raise InvalidRequest("limit must fit into 64 bits", field="limit")
+        # neither is what is no number
+        if not 0 <= expires_at <= _TIME_MAX:
             raise InvalidRequest("expires_at must be seconds since the epoch", field="expires_at")
 
 
@@ -49,28 +52,34 @@ def is_counter(name: str) -> bool:
 
 
 def changed(
-    changes: Sequence[Change], kept: Mapping[str, Kept], now: float
-) -> tuple[Counted, Mapping[str, Kept]]:
+    changes: Sequence[Change], kept: Mapping[str, tuple[int, float]], now: float
+) -> tuple[Counted, Mapping[str, tuple[int, float]]]:
     """What becomes of changes, made one after the other to what is `kept`; and the counters that
-    are to be kept in their places.
+    are to be kept in their places, as `Kept`s are.
 
     Of several changes to a counter the last says when it is forgotten. `InvalidRequest` if one
     would not fit into 64 bits: then none is made.
     """
-    after: dict[str, Kept] = {}
-    for place, (name, amount, expires_at, limit) in enumerate(changes):
-        value = amount + value_of(after.get(name) or kept.get(name), now)
-        if limit is not None and amount > 0 and value > limit:
-            return Counted([value_of(kept.get(each.name), now) for each in changes], place), {}
+    after: dict[str, tuple[int, float]] = {}
+    values: list[int] = []
+    for name, amount, expires_at, limit in changes:
+        before = after.get(name) or kept.get(name)
+        value = amount if before is None or before[1] <= now else amount + before[0]
+        if limit is not None and value > limit and amount > 0:
+            return Counted([value_of(kept.get(each[0]), now) for each in changes], len(values)), {}
         if not VALUE_MIN <= value <= VALUE_MAX:
             raise out_of_range(name)
-        after[name] = Kept(value, expires_at)
-    return Counted([value_of(after[each.name], now) for each in changes], None), after
+        after[name] = (value, expires_at)
+        values.append(value if expires_at > now else 0)
+    if len(after) < len(changes):
+        # one that is changed twice is told as it is after all of them
+        values = [value_of(after[each[0]], now) for each in changes]
+    return Counted(values, None), after
 
 
-def value_of(kept: Kept | None, now: float) -> int:
+def value_of(kept: tuple[int, float] | None, now: float) -> int:
     """What a counter says: 0 if it is not known, or to be forgotten."""
-    return kept.value if kept is not None and kept.expires_at > now else 0
+    return kept[0] if kept is not None and kept[1] > now else 0
 
 
 def out_of_range(name: str) -> InvalidRequest:
@@ -78,8 +87,3 @@ def out_of_range(name: str) -> InvalidRequest:
     return InvalidRequest(
         f"counter {name} would not fit into 64 bits: this changed nothing", field="amount"
     )
-
-
-def _check_whole(number: int, field: str) -> None:
-    if not VALUE_MIN <= number <= VALUE_MAX:
-        raise InvalidRequest(f"{field} must fit into 64 bits", field=field)

@@ -8,7 +8,7 @@ from typing import Final
 
 from pool.errors import StoreUnavailable
 from pool.store.counters import Change, Counted
-from pool.store.counting import Kept, changed, check_changes, value_of
+from pool.store.counting import changed, check_changes, value_of
 
 # How many counters there may be.
 COUNTERS_MAX: Final = 500_000
@@ -23,8 +23,8 @@ class Counts:
 
     def __init__(self, max_counters: int = COUNTERS_MAX) -> None:
         self._max = max_counters
-        # who was looked at last is at the end
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        # as `Kept`s are; who was looked at last is at the end
+        self._kept: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Counts {len(self)} counters>"
@@ -34,24 +34,26 @@ class Counts:
 
     def change(self, changes: Sequence[Change], now: float) -> Counted:
         """Make all of them or none; `StoreUnavailable` if there is no room for new ones."""
-        counted, after = changed(changes, self._kept, now)
-        self._make_room(after, now)
-        self._keep(after, now)
+        kept = self._kept
+        check_changes(changes, kept)
+        counted, after = changed(changes, kept, now)
+        before = len(kept)
+        if before + len(after) > self._max:
+            self._make_room(after, now)
+        for name, each in after.items():
+            if each[1] > now:
+                kept[name] = each
+            else:
+                kept.pop(name, None)
+        if len(kept) > before:
+            self._drop_expired(_LOOKS * (len(kept) - before), now)
         return counted
 
     def value(self, name: str, now: float) -> int:
         """What a counter says."""
         return value_of(self._kept.get(name), now)
 
-    def _keep(self, after: Mapping[str, Kept], now: float) -> None:
-        for name, kept in after.items():
-            if kept.expires_at > now:
-                self._kept[name] = kept
-            else:
-                self._kept.pop(name, None)
-
-    def _make_room(self, after: Mapping[str, Kept], now: float) -> None:
-        self._drop_expired(_LOOKS * self._new(after), now)
+    def _make_room(self, after: Mapping[str, tuple[int, float]], now: float) -> None:
         if len(self._kept) + self._new(after) > self._max:
             self._drop_expired(_LOOKS_FULL, now)
         if len(self._kept) + self._new(after) > self._max:
@@ -60,13 +62,13 @@ class Counts:
                 "wait until some are forgotten, or use a store with a disk"
             )
 
-    def _new(self, after: Mapping[str, Kept]) -> int:
+    def _new(self, after: Mapping[str, tuple[int, float]]) -> int:
         return sum(name not in self._kept for name in after)
 
     def _drop_expired(self, looks: int, now: float) -> None:
         for _ in range(min(looks, len(self._kept))):
             name, kept = self._kept.popitem(last=False)
-            if kept.expires_at > now:
+            if kept[1] > now:
                 self._kept[name] = kept
 
 
@@ -78,7 +80,6 @@ class MemoryCounters:
 
     async def count(self, changes: Sequence[Change]) -> Counted:
         """See `Counters.count`. `StoreUnavailable` if there is no room for new ones."""
-        check_changes(changes)
         return self._counts.change(changes, self._clock())
 
     async def counts(self, names: Sequence[str]) -> Sequence[int]:

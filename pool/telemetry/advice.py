@@ -30,6 +30,8 @@ _REFUSED: Final = {
     "tenant_queue_full": "raise pool.tenant_share or pool.queue_max, or the tenant sends less",
     "overloaded": "raise the agent's max, the provider's limit or queue_max, or add a process",
     "agent_degraded": "see the agent's own errors above: its actors keep failing",
+    "budget_exceeded": "see actorpool budgets list; raise it with actorpool budgets set NAME",
+    "rate_limited": "raise the limit in [limits], or the caller asks less often",
     "draining": "none: this process is ending, callers go to another",
 }
 

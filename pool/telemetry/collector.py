@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.core import (
     CounterMetricFamily,
+    GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
@@ -22,6 +24,10 @@ class PoolCollector(Collector):
     def __init__(self, tallies: Mapping[str, AgentTally], lag: Distribution) -> None:
         self._tallies = tallies
         self._lag = lag
+        # what was told of budgets, by name and outcome
+        self.budgets: Counter[tuple[str, str]] = Counter()
+        # how many circuit breakers of an agent's models are tripped
+        self.tripped: dict[str, Callable[[], int]] = {}
         self.stats: Callable[[], PoolStats] | None = None
 
     def describe(self) -> Iterable[Metric]:
@@ -31,6 +37,7 @@ class PoolCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family, with one sample an agent and value of its second label."""
         yield from self._turns()
+        yield from self._models()
         yield from self._actors()
         yield from self._troubles()
         if self.stats is not None:
@@ -64,11 +71,23 @@ class PoolCollector(Collector):
             "direction",
             lambda tally: {"input": tally.input_tokens, "output": tally.output_tokens},
         )
+        yield self._count(
+            "actorpool_unpriced_turns",
+            "Turns whose cost is not known, for want of a price.",
+            lambda tally: tally.unpriced,
+        )
+        yield self._told_of_budgets()
         yield self._by(
             "actorpool_refusals",
             "Turns that were not admitted, by the reason's code.",
             "reason",
             lambda tally: tally.refusals,
+        )
+        yield self._by(
+            "actorpool_inputs_flagged",
+            "Inputs that the screen found suspicious, by what followed: flag, or refuse.",
+            "action",
+            lambda tally: tally.flagged,
         )
         yield self._by(
             "actorpool_turns_moved",
@@ -82,6 +101,32 @@ class PoolCollector(Collector):
             "outcome",
             lambda tally: tally.webhooks,
         )
+
+    def _told_of_budgets(self) -> Metric:
+        family = CounterMetricFamily(
+            "actorpool_budget_notices",
+            "Alerts of budgets, and turns that did not fit: warned, cheaper or refused.",
+            labels=("budget", "outcome"),
+        )
+        for names, count in self.budgets.items():
+            family.add_metric(names, count)
+        return family
+
+    def _models(self) -> Iterator[Metric]:
+        yield self._by(
+            "actorpool_model_decisions",
+            "What was decided about the models that answer, by step.",
+            "step",
+            lambda tally: tally.model_decisions,
+        )
+        tripped = GaugeMetricFamily(
+            "actorpool_model_breakers_tripped",
+            "Circuit breakers of models and their providers that do not let every call through.",
+            labels=("agent",),
+        )
+        for agent, read in self.tripped.items():
+            tripped.add_metric((agent,), read())
+        yield tripped
 
     def _actors(self) -> Iterator[Metric]:
         yield self._count(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any, BinaryIO, Final
 
 # Past this the lines are written at once, however long the tick lasts.
@@ -22,19 +22,25 @@ class LineWriter:
         self._stream = stream
         self._pending: list[bytes] = []
         self._lock = Lock()
+        # the one whose loop writes what is pending
+        self._thread = 0
         self.dropped = 0
 
     def write(self, line: bytes | str) -> None:
         """Add a line, given without its end."""
         if isinstance(line, str):
             line = line.encode(errors="replace")
-        loop = _running_loop()
         with self._lock:
             self._pending.append(line)
             pending = len(self._pending)
+        if 1 < pending < PENDING_MAX and get_ident() == self._thread:
+            # it goes with the first (to ask which loop runs is a call of the system)
+            return
+        loop = _running_loop()
         if loop is None or pending >= PENDING_MAX:
             self.flush()
-        elif pending == 1:
+        else:
+            self._thread = get_ident()
             loop.call_soon(self.flush)
 
     def flush(self) -> None:

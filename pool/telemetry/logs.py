@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import time
-from typing import Any, BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 import msgspec
 import structlog
@@ -22,6 +22,9 @@ from pool.observer import Notice, TurnEndedNotice, TurnRefusedNotice
 from pool.telemetry import processors
 from pool.telemetry.advice import TELL, Refusals
 from pool.telemetry.lines import LineWriter
+
+if TYPE_CHECKING:
+    from pool.guard.redact_logs import RedactLogs
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -57,17 +60,25 @@ class TurnLine(Struct, frozen=True, omit_defaults=True, gc=False):
     tool_calls: int = 0
     cost_usd: float | None = None
     error: str | None = None
+    marks: tuple[str, ...] = ()
 
 
 class Logs:
     """An observer that logs.
 
     `lines`: where the turns' lines go, as JSON, from `level` on. Without it they too are ordinary
-    lines of structlog.
+    lines of structlog. `redact`: what callers chose in those lines is redacted.
     """
 
-    def __init__(self, lines: LineWriter | None = None, *, level: Level = "info") -> None:
+    def __init__(
+        self,
+        lines: LineWriter | None = None,
+        *,
+        level: Level = "info",
+        redact: RedactLogs | None = None,
+    ) -> None:
         self._lines = lines
+        self._redact = redact
         self._least = _SEVERITY[level]
         self._encode = msgspec.json.Encoder().encode
         self._tell: dict[type[Notice], Callable[[Any], None]] = {
@@ -87,6 +98,8 @@ class Logs:
         if _SEVERITY[level] < self._least:
             return
         line = _turn_line(notice, level)
+        if self._redact is not None:
+            line = _redacted(line, self._redact)
         if self._lines is not None:
             self._lines.write(self._encode(line))
         else:
@@ -98,11 +111,13 @@ def configure(
     format: Format = "auto",  # noqa: A002 - what it is called everywhere else
     level: Level = "info",
     stream: BinaryIO | None = None,
+    redact: RedactLogs | None = None,
 ) -> tuple[Logs, LineWriter]:
     """Set up the logs of this whole process, those of the standard library's logging included.
 
     `auto` is readable on a terminal and JSON elsewhere. Only at level `debug` are exceptions logged
-    with their text. Returns the observer for the pool, and the writer, to be flushed at the end.
+    with their text. `redact`: what every line is put through before it is written. Returns the
+    observer for the pool, and the writer, to be flushed at the end.
     """
     stream = stream if stream is not None else sys.stderr.buffer
     lines = LineWriter(stream)
@@ -112,34 +127,42 @@ def configure(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         processors.add_scope,
     ]
-    if readable:
-        steps += _console(colors=stream.isatty(), quote=level == "debug")
-    else:
-        steps += [
-            structlog.processors.format_exc_info
-            if level == "debug"
-            else processors.outline_exception,
-            processors.render_json,
-        ]
+    quote = level == "debug"
+    if not quote:
+        steps.append(processors.outline_exception)
+    elif redact is not None or not readable:
+        # as text, so that it can be looked through; the console would write it by itself
+        steps.append(structlog.processors.format_exc_info)
+    if redact is not None:
+        steps.append(redact)
+    steps.append(_console(colors=stream.isatty()) if readable else processors.render_json)
     structlog.configure(
         processors=steps,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lines,
         cache_logger_on_first_use=True,
     )
-    bridge = processors.Bridge(quote=level == "debug")
+    bridge = processors.Bridge(quote=quote)
     # libraries at info are about themselves: one line a request, say
     logging.basicConfig(handlers=[bridge], level=level.upper(), force=True)
-    return Logs(None if readable else lines, level=level), lines
+    # as ordinary lines those of turns take all the steps
+    return Logs(level=level) if readable else Logs(lines, level=level, redact=redact), lines
 
 
-def _console(*, colors: bool, quote: bool) -> list[Any]:
+def _console(*, colors: bool) -> Any:
     from structlog import dev
 
-    renderer = dev.ConsoleRenderer(
+    return dev.ConsoleRenderer(
         colors=colors, exception_formatter=dev.plain_traceback, sort_keys=False
     )
-    return [renderer] if quote else [processors.outline_exception, renderer]
+
+
+def _redacted(line: TurnLine, redact: RedactLogs) -> TurnLine:
+    """The line without what is personal or secret in the names that callers gave."""
+    session_id, request_id, tenant = redact.texts(line.session_id, line.request_id, line.tenant)
+    return msgspec.structs.replace(
+        line, session_id=session_id, request_id=request_id, tenant=tenant
+    )
 
 
 def _fields(line: TurnLine) -> dict[str, Any]:
@@ -152,7 +175,7 @@ def _fields(line: TurnLine) -> dict[str, Any]:
 def _turn_line(notice: TurnEndedNotice, level: Level) -> TurnLine:
     turn = notice.turn
     usage, first_s = turn.usage, notice.first_token_s
-    # by position: naming eighteen fields costs as much as the rest of the line
+    # by position: naming nineteen fields costs as much as the rest of the line
     return TurnLine(
         datetime.fromtimestamp(time(), UTC),
         level,
@@ -173,4 +196,5 @@ def _turn_line(notice: TurnEndedNotice, level: Level) -> TurnLine:
         usage.tool_calls,
         usage.cost_usd,
         turn.error.code if turn.error is not None else None,
+        turn.marks,
     )

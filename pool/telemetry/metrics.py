@@ -2,7 +2,7 @@
 asked for.
 
 Every `Metrics` has a registry of its own, so that two pools in one process never meet. No series
-has a tenant or a session: their number is bounded by the agents of the configuration.
+has a tenant or a session: their number is bounded by the agents and budgets of the configuration.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
+from pool.guard.budget_notices import BudgetNotice
+from pool.guard.ledger import micro_of
 from pool.observer import (
     ActorStartedNotice,
     ActorStoppedNotice,
+    InputFlaggedNotice,
     LimitChangedNotice,
     LoopBlockedNotice,
+    ModelDecidedNotice,
     Notice,
     ScaledNotice,
     TasksLeakedNotice,
@@ -52,6 +56,7 @@ class Metrics:
         self._counts: dict[type[Notice], Callable[[AgentTally, Any], None]] = {
             TurnEndedNotice: _count_turn,
             TurnRefusedNotice: _count_refusal,
+            InputFlaggedNotice: _count_flagged,
             ActorStartedNotice: _count_start,
             ActorStoppedNotice: _count_stop,
             ScaledNotice: _count_scale_move,
@@ -59,6 +64,7 @@ class Metrics:
             TasksLeakedNotice: _count_leak,
             LoopBlockedNotice: _count_blocked,
             TurnMovedNotice: _count_move,
+            ModelDecidedNotice: _count_decision,
             WebhookNotice: _count_webhook,
         }
         self.registry.register(self._collector)
@@ -67,6 +73,9 @@ class Metrics:
 
     def notice(self, notice: Notice) -> None:
         """Count what happened."""
+        if type(notice) is BudgetNotice:
+            self._collector.budgets[notice.budget, notice.outcome] += 1
+            return
         count = self._counts.get(type(notice))
         tally = self._tallies.get(notice.agent)
         if count is not None and tally is not None:
@@ -77,6 +86,12 @@ class Metrics:
         scrape.
         """
         self._collector.stats = stats
+
+    def watch_breakers(self, agent: str, tripped: Callable[[], int]) -> None:
+        """Read at every scrape how many circuit breakers of the agent's models let not every call
+        through (`ModelCalls.tripped`).
+        """
+        self._collector.tripped[agent] = tripped
 
     def start(self) -> None:
         """Sample how late the running loop is, every half second, until `stop`."""
@@ -114,10 +129,15 @@ def _count_turn(tally: AgentTally, notice: TurnEndedNotice) -> None:
     usage = turn.usage
     tally.input_tokens += usage.input_tokens
     tally.output_tokens += usage.output_tokens
+    tally.unpriced += micro_of(usage) is None
 
 
 def _count_refusal(tally: AgentTally, notice: TurnRefusedNotice) -> None:
     tally.refusals[notice.code] += 1
+
+
+def _count_flagged(tally: AgentTally, notice: InputFlaggedNotice) -> None:
+    tally.flagged[notice.action] += 1
 
 
 def _count_start(tally: AgentTally, notice: ActorStartedNotice) -> None:
@@ -146,6 +166,10 @@ def _count_blocked(tally: AgentTally, notice: LoopBlockedNotice) -> None:
 
 def _count_move(tally: AgentTally, notice: TurnMovedNotice) -> None:
     tally.moved[notice.how] += 1
+
+
+def _count_decision(tally: AgentTally, notice: ModelDecidedNotice) -> None:
+    tally.model_decisions[notice.step] += 1
 
 
 def _count_webhook(tally: AgentTally, notice: WebhookNotice) -> None:

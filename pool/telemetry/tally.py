@@ -51,9 +51,11 @@ class AgentTally:
     __slots__ = (
         "blocked",
         "first_token",
+        "flagged",
         "input_tokens",
         "leaked",
         "limit_moves",
+        "model_decisions",
         "moved",
         "output_tokens",
         "queued",
@@ -63,6 +65,7 @@ class AgentTally:
         "stops",
         "turns",
         "turns_s",
+        "unpriced",
         "webhooks",
     )
 
@@ -75,11 +78,17 @@ class AgentTally:
         self.first_token = Distribution(TURN_BOUNDS)
         self.input_tokens = 0
         self.output_tokens = 0
+        # turns with tokens of a model that no price is known for
+        self.unpriced = 0
         # by the code of the refusal
         self.refusals: Counter[str] = Counter()
+        # inputs that the screen found suspicious, by what followed
+        self.flagged: Counter[str] = Counter()
         self.starts = 0
         # by reason
         self.stops: Counter[str] = Counter()
+        # by step: routed, retried, fell_back ...
+        self.model_decisions: Counter[str] = Counter()
         # by "up" and "down"
         self.scale_moves: Counter[str] = Counter()
         self.limit_moves: Counter[str] = Counter()

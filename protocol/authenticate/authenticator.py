@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from time import time
-from typing import Final
 
-import structlog
 from aiohttp.web_request import BaseRequest
 
-from pool.errors import StoreUnavailable
+from pool.guard.api_key import is_key
 from pool.guard.caller import OWNER, BadCredential, Caller
-from pool.guard.keys import PREFIX, ApiKeys, is_key
+from pool.guard.keys import PREFIX, ApiKeys
+from pool.guard.looking import Looking
 from pool.store.cabinet import Cabinet
 from protocol.authenticate.config import AuthConfig
 from protocol.authenticate.credentials import shown
 from protocol.authenticate.live import Live
 from protocol.authenticate.tokens import TokenDoor, token_door
 from protocol.problems import Unauthenticated
-
-_EVERY_S: Final = 1.0
-
-_log = structlog.get_logger("protocol.authenticate")
 
 
 class Authenticator:
@@ -40,8 +34,9 @@ class Authenticator:
         self._wall = wall
         self._keys = ApiKeys(cabinet, wall=wall) if config.with_keys else None
         self._tokens: TokenDoor | None = token_door(config.rules) if config.with_tokens else None
-        self._reachable = True
-        self._task: asyncio.Task[None] | None = None
+        self._looking = Looking(
+            self.refresh, name="keys", away="it is not known which keys were withdrawn"
+        )
 
     def __repr__(self) -> str:
         return f"<Authenticator {self.config.mode}, {self.live!r}>"
@@ -63,27 +58,24 @@ class Authenticator:
             raise Unauthenticated(str(bad)) from None
         raise Unauthenticated("this is no API key")
 
-    def check(self, caller: Caller) -> None:
-        """`Unauthenticated` if what a caller showed before does not count any more."""
+    async def check(self, caller: Caller) -> None:
+        """`Unauthenticated` if what a caller showed before, perhaps elsewhere, does not count any
+        more; `StoreUnavailable` if that cannot be known.
+        """
         good = caller.expires_at is None or caller.expires_at > self._wall()
         if self._keys is not None and is_key(caller.credential):
-            good = self._keys.counts(caller.credential)
+            good = await self._keys.counts(caller.credential)
         if not good:
             raise Unauthenticated("the credentials were withdrawn, or have expired")
 
     async def start(self) -> None:
         """Learn the keys, then follow them. A store that is away is no reason not to start."""
-        if self.config.open:
-            return
-        await self._try()
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="authenticator")
+        if not self.config.open:
+            await self._looking.start()
 
     async def stop(self) -> None:
         """Follow no more. May be called twice."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._looking.stop()
         if self._tokens is not None:
             await self._tokens.close()
 
@@ -93,20 +85,3 @@ class Authenticator:
         if self._keys is not None:
             for credential in await self._keys.refresh():
                 self.live.withdraw(credential)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_EVERY_S)
-            await self._try()
-
-    async def _try(self) -> None:
-        try:
-            await self.refresh()
-            self._reachable = True
-        except StoreUnavailable as error:
-            if self._reachable:
-                # once for an outage; the keys that are known go on counting
-                self._reachable = False
-                _log.warning("it is not known which keys were withdrawn", error=error.code)
-        except Exception:
-            _log.exception("keys cannot be followed", remedy="it is done again: report this")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -61,6 +61,10 @@ class AuthConfig(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<AuthConfig {self.mode}, public {', '.join(self.public) or 'nothing'}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # else tracebacks of rich have all fields, whatever __repr__ says
+        return [("mode", self.mode), ("public", self.public)]
 
     @property
     def open(self) -> bool:

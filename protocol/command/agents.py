@@ -9,8 +9,7 @@ import click
 from pool.guard.switches import Switches
 from pool.store.base import Store
 from protocol.command.audited import Notes
-from protocol.command.keys import print_lines, print_table
-from protocol.command.table import moment
+from protocol.command.table import moment, print_lines, print_table
 
 _HEAD = ("AGENT", "SINCE", "CANCELS", "REASON")
 

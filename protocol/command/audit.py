@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
-import gzip
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from pool.errors import ConfigError
+from pool.text import no_formula
+from protocol.command.audit_lines import Take, each_line
 from protocol.command.mistakes import mistakes
 from protocol.command.screen import visible
 
@@ -23,16 +21,10 @@ if TYPE_CHECKING:
     from pool.guard.audit_chain import ChainState, Checker
     from pool.guard.audit_records import Head, Record
 
-# Told of each line, with its place.
-Take = Callable[[str, bytes], object]
-
 _COLUMNS: Final = (
     *("at", "action", "outcome", "tenant", "user", "roles", "subject", "reason"),
     *("request_id", "arguments", "chain", "number", "hash"),
 )
-# What makes a spreadsheet take a text for a formula.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-_LINE_MAX: Final = 1024 * 1024
 
 _files = click.argument("files", nargs=-1, metavar="[FILE]...")
 _store = click.option("--store", "url", metavar="URL", help="The server's store [as `serve` has].")
@@ -56,24 +48,36 @@ def audit() -> None:
     metavar="CHAIN:NUMBER:HASH",
     help="A record that was written down elsewhere: the chain has to go through it.",
 )
+@click.option(
+    "--ended",
+    multiple=True,
+    metavar="CHAIN:NUMBER:HASH",
+    help="A record after which, as you know, the process was killed.",
+)
 def verify(
     files: tuple[str, ...],
     url: str | None,
     config: str | None,
     key_file: str | None,
     heads: tuple[str, ...],
+    ended: tuple[str, ...],
 ) -> None:
     """Find records that were changed, removed, moved or cut off; 1 if there are any.
 
-    A chain that its process did not close, and that is not alive, counts as cut off: nobody can
-    tell a killed process from a log whose end was removed.
+    A chain that its process did not close, and that is not alive or went on later, counts as cut
+    off: nobody can tell a killed process from a log whose end was removed. FILEs with --store are
+    compared with how far the store knows their chains to go.
     """
     with mistakes():
         from pool.guard.audit_chain import Checker
         from protocol.command.audited import seal_of
 
-        checker = Checker(seal_of(key_file, option="--key-file"), anchors=list(map(_head, heads)))
-        _each_line(files, url, config, checker.read, checker.expect)
+        checker = Checker(
+            seal_of(key_file, option="--key-file"),
+            anchors=[_head(each, "--head") for each in heads],
+            ended=[_head(each, "--ended") for each in ended],
+        )
+        each_line(files, url, config, checker.read, checker.expect)
         checker.end(time.time())
     for line in _report(checker):
         click.echo(line)
@@ -91,74 +95,7 @@ def export(
 ) -> None:
     """Write the records to standard output. Whether they are genuine is for `verify` to say."""
     with mistakes():
-        _each_line(files, url, config, _exporter(_moment(since), as_json=as_json), _no_matter)
-
-
-# --- from where
-
-
-def _each_line(
-    files: Sequence[str],
-    url: str | None,
-    config: str | None,
-    take: Take,
-    expect: Callable[[Head], object],
-) -> None:
-    """Give every line of the log to `take`, each chain in its order; the heads that are noted apart
-    from it to `expect`, before.
-    """
-    if files and url is not None:
-        raise ConfigError("--store", url, "name files or a store, not both")
-    if files:
-        for place, line in _lines_of_files([Path(file) for file in files]):
-            take(place, line)
-    else:
-        asyncio.run(_lines_of_store(url, config, take, expect))
-
-
-def _lines_of_files(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
-    """The lines of files, whatever order they are named in."""
-    for path in sorted(paths, key=_first_record):
-        with _opened(path) as file:
-            number = 0
-            while line := file.readline(_LINE_MAX):
-                number += 1
-                yield f"line {number} of {path}", line.rstrip(b"\n")
-
-
-def _first_record(path: Path) -> tuple[str, int]:
-    from pool.guard.audit_records import head_of
-
-    try:
-        with _opened(path) as file:
-            while line := file.readline(_LINE_MAX):
-                head = head_of(line)
-                if head is not None:
-                    return head.chain, head.number
-    except OSError as error:
-        raise ConfigError("FILE", str(path), error.strerror or "is not readable") from None
-    return "", 0
-
-
-def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
-async def _lines_of_store(
-    url: str | None, config: str | None, take: Take, expect: Callable[[Head], object]
-) -> None:
-    from pool.guard.audit_store import heads, lines_of
-    from protocol.command.places import existing
-    from protocol.command.sources import store_settings
-
-    settings = store_settings(
-        url, os.environ, named_by="--store", file=config, directory=Path.cwd()
-    )
-    async with existing(settings, os.environ) as store:
-        for head in await heads(store):
-            expect(head)
-            async for place, line in lines_of(store, head.chain):
-                take(place, line)
+        each_line(files, url, config, _exporter(_moment(since), as_json=as_json), _no_matter)
 
 
 # --- what is said
@@ -215,8 +152,7 @@ def _fields(record: Record, hash_: str) -> dict[str, Any]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = " ".join(value) if isinstance(value, tuple) else str(value)
-    return "'" + text if text.startswith(_FORMULA) else text
+    return no_formula(" ".join(value) if isinstance(value, tuple) else str(value))
 
 
 def _iso(at: float) -> str:
@@ -231,13 +167,13 @@ def _iso(at: float) -> str:
 # --- what was asked
 
 
-def _head(text: str) -> Head:
+def _head(text: str, option: str) -> Head:
     from pool.guard.audit_records import Head
 
     chain, _, rest = text.partition(":")
     number, _, hash_ = rest.partition(":")
     if not (chain and hash_ and number.isascii() and number.isdigit() and len(number) < 20):
-        raise ConfigError("--head", text, "write CHAIN:NUMBER:HASH")
+        raise ConfigError(option, text, "write CHAIN:NUMBER:HASH")
     return Head(chain, int(number), hash_)
 
 

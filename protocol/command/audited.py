@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from pool.errors import ConfigError
-from pool.guard.audit import Audit, Sink
+import click
+
+from pool.errors import ConfigError, StoreUnavailable
+from pool.guard.audit import Audit
 from pool.guard.audit_file import FileSink
 from pool.guard.audit_records import Seal
 from pool.guard.audit_store import StoreSink
@@ -20,6 +22,8 @@ from protocol.settings import AuditSettings
 
 # One process has one file: commands have another one than the server, next to it.
 _OF_COMMANDS: Final = ".commands"
+# They wait so long for each other, in seconds.
+_WAIT_S: Final = 5.0
 
 
 class Notes:
@@ -38,35 +42,51 @@ class Notes:
 
 
 def audit_of(
-    settings: AuditSettings, store: Store, *, chain: str, beside: str = ""
+    settings: AuditSettings, store: Store, *, chain: str, beside: str = "", wait_s: float = 0.0
 ) -> Audit | None:
     """The audit log that is configured, to be opened; None if there is none. `beside` ends the name
-    of its file. `ConfigError` for a key that cannot be.
+    of its file, for which it waits so long if another process has it. `ConfigError` for a key that
+    cannot be, or a store that forgets.
     """
     if settings.to == "off":
         return None
-    sink: Sink = StoreSink(store)
-    if settings.to != "store":
-        sink = FileSink(Path(settings.to + beside), fsync=settings.fsync)
     seal = seal_of(settings.key_file, option="audit.key_file")
-    return Audit(sink, chain=chain, seal=seal, config=settings)
+    if settings.to == "store":
+        if not store.durable:
+            remedy = "this store is of the process alone, and full one day: name a file, or a store"
+            raise ConfigError("audit.to", settings.to, f"{remedy} with a disk")
+        return Audit(StoreSink(store), chain=chain, seal=seal, config=settings)
+    sink = FileSink(Path(settings.to + beside), fsync=settings.fsync, wait_s=wait_s)
+    return Audit(sink, chain=chain, seal=seal, config=settings, heads=store)
 
 
 @asynccontextmanager
-async def noting(settings: AuditSettings, store: Store) -> AsyncIterator[Notes]:
+async def noting(
+    settings: AuditSettings, store: Store, *, urgent: bool = False
+) -> AsyncIterator[Notes]:
     """Where a command notes what it does. It does nothing if its log cannot be opened:
-    `ConfigError`, `StoreUnavailable`.
+    `ConfigError`, `StoreUnavailable`. What is `urgent` is done all the same, and says so.
     """
-    chain = f"command-{uuid4().hex[:12]}"
-    audit = audit_of(settings, store, chain=chain, beside=_OF_COMMANDS)
-    if audit is None:
-        yield Notes(None)
-        return
-    await audit.open()
+    audit: Audit | None = None
+    try:
+        audit = await _opened(settings, store)
+    except (ConfigError, StoreUnavailable) as error:
+        if not urgent:
+            raise
+        click.echo(f"actorpool: this is not in the audit log: {error}", err=True)
     try:
         yield Notes(audit)
     finally:
-        await audit.close()
+        if audit is not None:
+            await audit.close()
+
+
+async def _opened(settings: AuditSettings, store: Store) -> Audit | None:
+    chain = f"command-{uuid4().hex[:12]}"
+    audit = audit_of(settings, store, chain=chain, beside=_OF_COMMANDS, wait_s=_WAIT_S)
+    if audit is not None:
+        await audit.open()
+    return audit
 
 
 def seal_of(key_file: str | None, *, option: str) -> Seal:

@@ -40,7 +40,7 @@ def chat(url: str, session: str | None, agent: str | None, key: str | None = Non
             screen.note(f"no server answers at {url}: start one with `actorpool serve`")
             return 1
         except ClientError as error:
-            screen.note(str(error))
+            screen.note(_said(error))
             return 1
         except (Abandoned, KeyboardInterrupt):
             return _EXIT_ABANDONED
@@ -63,7 +63,17 @@ def _turn(runner: asyncio.Runner, talk: Talk, screen: Screen, text: str) -> None
                 pending = runner.run(talk.decide(pending, allowed=allowed))
     except ProblemError as problem:
         # a refusal: the next line may be taken
-        screen.note(problem.detail)
+        screen.note(_said(problem))
+
+
+def _said(error: ClientError) -> str:
+    """What went wrong, in words for a terminal."""
+    if not isinstance(error, ProblemError):
+        return str(error)
+    if error.code == "unauthenticated":
+        # the server speaks of headers, which nobody types here
+        return "the server does not know who you are: give a key with --key, or in ACTORPOOL_KEY"
+    return error.detail
 
 
 def _decision(screen: Screen, pending: ApprovalRequested) -> bool | None:

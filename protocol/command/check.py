@@ -9,6 +9,8 @@ from protocol.authenticate.config import said
 from protocol.authenticate.tokens import token_door
 from protocol.command import places
 from protocol.command.audited import seal_of
+from protocol.command.costs import check_costs
+from protocol.command.guards import check_guards
 from protocol.command.load import load
 from protocol.command.screen import visible
 from protocol.settings import Settings
@@ -17,7 +19,7 @@ from protocol.webhook.poster import Poster
 
 def check(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     """One line for each part; `ConfigError` at the first mistake."""
-    pool = AgentPool(load(settings.agents, environ), config=settings.pool)
+    pool = AgentPool(load(settings.agents, environ), config=settings.pool, cost=settings.cost)
     for name, spec in pool.specs.items():
         agent = settings.agents[name]
         default = " (default)" if name == pool.default_agent else ""
@@ -35,4 +37,6 @@ def check(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     seal_of(settings.audit.key_file, option="audit.key_file")
     yield f"hooks   {'signed' if settings.webhooks.secret else 'refused: there is no secret'}"
     yield f"audit   {visible(settings.audit.to)}"
+    yield from check_costs(settings)
+    yield from check_guards(settings)
     yield f"log     {settings.log.format}, from {settings.log.level} on"

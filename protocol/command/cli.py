@@ -11,7 +11,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from protocol.command.audit import audit
+from protocol.command.cli_cost import budgets, usage
 from protocol.command.cli_guard import agents, keys
+from protocol.command.cli_mcp import mcp
 from protocol.command.cli_store import dead_letters, migrate, sessions, turns
 from protocol.command.mistakes import mistakes
 
@@ -38,7 +40,7 @@ def actorpool() -> None:
     """Put agents behind HTTP, SSE and WebSocket, and talk to them."""
 
 
-for _command in (sessions, turns, dead_letters, migrate, keys, agents, audit):
+for _command in (sessions, turns, dead_letters, migrate, keys, agents, budgets, usage, audit, mcp):
     actorpool.add_command(_command)
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import sys
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from protocol.command.mistakes import mistakes, warnings
+from protocol.command.cli_acts import in_json, listing, noted, urgent
 
 if TYPE_CHECKING:
     from pool.store.base import Store
     from protocol.command.audited import Notes
-    from protocol.settings import AuditSettings
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -38,56 +31,6 @@ class _Duration(click.ParamType[float]):
         return float(found[1]) * _UNITS[found[2]]
 
 
-def _on_store(act: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., None]:
-    """Make a command of what is done with the store of a server, whether one runs or will."""
-
-    @click.option("--store", "url", metavar="URL", help="The server's store [as `serve` has it].")
-    @click.option("--config", metavar="FILE", help="TOML [actorpool.toml, if there is one].")
-    @wraps(act)
-    def command(*, url: str | None, config: str | None, **options: Any) -> None:
-        from protocol.command.keys import open_store
-        from protocol.command.sources import server_settings
-
-        async def run() -> int:
-            async with open_store(settings.store, os.environ) as store:
-                return await act(store, settings.audit, **options)
-
-        with mistakes(), warnings():
-            settings = server_settings(
-                url, os.environ, named_by="--store", file=config, directory=Path.cwd()
-            )
-            code = asyncio.run(run())
-        sys.exit(code)
-
-    return command
-
-
-def _noted(act: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., None]:
-    """Make a command of what an operator has to answer for: it is given the audit log as well."""
-
-    @wraps(act)
-    async def noting_it(store: Store, settings: AuditSettings, **options: Any) -> int:
-        from protocol.command.audited import noting
-
-        async with noting(settings, store) as notes:
-            return await act(store, notes, **options)
-
-    return _on_store(noting_it)
-
-
-def _listing(act: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., None]:
-    """Make a command of what only looks."""
-
-    @wraps(act)
-    async def looking(store: Store, _: AuditSettings, **options: Any) -> int:
-        return await act(store, **options)
-
-    return _on_store(looking)
-
-
-_json = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
-
-
 @click.group()
 def keys() -> None:
     """API keys: who may call, as what, and for how long."""
@@ -101,7 +44,7 @@ def keys() -> None:
 )
 @click.option("--name", metavar="TEXT", default="", help="What it is for.")
 @click.option("--expires", type=_Duration(), metavar="30d", help="It counts so long [for ever].")
-@_noted
+@noted
 async def _create_key(store: Store, notes: Notes, **options: Any) -> int:
     """Make a key. It is shown this once: the store has only its hash.
 
@@ -113,8 +56,8 @@ async def _create_key(store: Store, notes: Notes, **options: Any) -> int:
 
 
 @keys.command("list")
-@_json
-@_listing
+@in_json
+@listing
 async def _list_keys(store: Store, as_json: bool) -> int:
     """List all keys, by the part that is no secret."""
     from protocol.command import keys as run
@@ -124,7 +67,7 @@ async def _list_keys(store: Store, as_json: bool) -> int:
 
 @keys.command("revoke")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@_noted
+@urgent
 async def _revoke_keys(store: Store, notes: Notes, ids: tuple[str, ...]) -> int:
     """Withdraw keys: within seconds they count nowhere, and what is open with them is closed."""
     from protocol.command import keys as run
@@ -141,7 +84,7 @@ def agents() -> None:
 @click.argument("name")
 @click.option("--reason", metavar="TEXT", default="", help="Told to whoever is refused.")
 @click.option("--cancel", is_flag=True, help="Also cancel the turns that it has.")
-@_noted
+@urgent
 async def _disable_agent(store: Store, notes: Notes, name: str, reason: str, cancel: bool) -> int:
     """Refuse an agent's new turns, everywhere within seconds."""
     from protocol.command import agents as run
@@ -151,7 +94,7 @@ async def _disable_agent(store: Store, notes: Notes, name: str, reason: str, can
 
 @agents.command("enable")
 @click.argument("name")
-@_noted
+@noted
 async def _enable_agent(store: Store, notes: Notes, name: str) -> int:
     """Take an agent's turns again."""
     from protocol.command import agents as run
@@ -160,8 +103,8 @@ async def _enable_agent(store: Store, notes: Notes, name: str) -> int:
 
 
 @agents.command("list")
-@_json
-@_listing
+@in_json
+@listing
 async def _list_agents(store: Store, as_json: bool) -> int:
     """List the agents that are disabled."""
     from protocol.command import agents as run

@@ -5,48 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
-from functools import wraps
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from protocol.command.cli_acts import Act, in_json, noting_it, on_existing, without_settings
 from protocol.command.mistakes import mistakes, warnings
 
 if TYPE_CHECKING:
     from pool.store.base import Store
-
-Act = Callable[..., Coroutine[Any, Any, int]]
+    from protocol.command.audited import Notes
 
 
 def _on_store(act: Act) -> Callable[..., None]:
-    """Make a command of what is done with an open store: it opens it, and ends the process with the
-    exit code that this returns. Its options are handed on.
-    """
-
-    @click.option("--store", "url", metavar="URL", help="The server's store [as `serve` has it].")
-    @click.option("--config", metavar="FILE", help="TOML [actorpool.toml, if there is one].")
-    @wraps(act)
-    def command(*, url: str | None, config: str | None, **options: Any) -> None:
-        from protocol.command.places import existing
-        from protocol.command.sources import store_settings
-
-        async def run() -> int:
-            async with existing(settings, os.environ) as store:
-                return await act(store, **options)
-
-        with mistakes(), warnings():
-            settings = store_settings(
-                url, os.environ, named_by="--store", file=config, directory=Path.cwd()
-            )
-            code = asyncio.run(run())
-        sys.exit(code)
-
-    return command
+    """Make a command of what only looks at a store that is there."""
+    return on_existing(without_settings(act))
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+def _noted(act: Act) -> Callable[..., None]:
+    """Make a command of what changes a store that is there: it is given the audit log."""
+    return on_existing(noting_it(act))
+
+
 _limit = click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many."
 )
@@ -66,7 +48,7 @@ def sessions() -> None:
 @sessions.command("list")
 @_any_tenant
 @_limit
-@_json
+@in_json
 @_on_store
 async def _list_sessions(store: Store, tenant: str | None, limit: int, as_json: bool) -> int:
     """List sessions, as they were made."""
@@ -79,7 +61,7 @@ async def _list_sessions(store: Store, tenant: str | None, limit: int, as_json: 
 @_session
 @_tenant
 @click.option("--messages", is_flag=True, help="With all that was said in it.")
-@_json
+@in_json
 @_on_store
 async def _show_session(
     store: Store, session: str, tenant: str, messages: bool, as_json: bool
@@ -96,12 +78,12 @@ async def _show_session(
 @_session
 @_tenant
 @click.confirmation_option(prompt="Forget the session with all its turns?", help="Do not ask.")
-@_on_store
-async def _delete_session(store: Store, session: str, tenant: str) -> int:
+@_noted
+async def _delete_session(store: Store, notes: Notes, session: str, tenant: str) -> int:
     """Forget a session, with all its turns. Not while one of them has yet to end."""
     from protocol.command import operate
 
-    return await operate.delete_session(store, tenant, session)
+    return await operate.delete_session(store, notes, tenant, session)
 
 
 @click.group()
@@ -113,7 +95,7 @@ def turns() -> None:
 @_session
 @_tenant
 @_limit
-@_json
+@in_json
 @_on_store
 async def _list_turns(store: Store, session: str, tenant: str, limit: int, as_json: bool) -> int:
     """List the turns of a session, as they were accepted."""
@@ -125,7 +107,7 @@ async def _list_turns(store: Store, session: str, tenant: str, limit: int, as_js
 @turns.command("show")
 @_turn
 @_events
-@_json
+@in_json
 @_on_store
 async def _show_turn(store: Store, turn: str, events: bool, as_json: bool) -> int:
     """Show a turn."""
@@ -136,12 +118,12 @@ async def _show_turn(store: Store, turn: str, events: bool, as_json: bool) -> in
 
 @turns.command("requeue")
 @_turns
-@_on_store
-async def _requeue_turns(store: Store, turns: tuple[str, ...]) -> int:
+@_noted
+async def _requeue_turns(store: Store, notes: Notes, turns: tuple[str, ...]) -> int:
     """Submit turns that failed, expired or were interrupted again, as new ones."""
     from protocol.command import operate
 
-    return await operate.requeue_turns(store, turns)
+    return await operate.requeue_turns(store, notes, turns)
 
 
 @click.group("dead-letters")
@@ -152,7 +134,7 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @_any_tenant
 @_limit
-@_json
+@in_json
 @_on_store
 async def _list_dead_letters(store: Store, tenant: str | None, limit: int, as_json: bool) -> int:
     """List dead letters, the newest first."""
@@ -164,7 +146,7 @@ async def _list_dead_letters(store: Store, tenant: str | None, limit: int, as_js
 @dead_letters.command("show")
 @_turn
 @_events
-@_json
+@in_json
 @_on_store
 async def _show_dead_letter(store: Store, turn: str, events: bool, as_json: bool) -> int:
     """Show a dead letter."""
@@ -175,22 +157,22 @@ async def _show_dead_letter(store: Store, turn: str, events: bool, as_json: bool
 
 @dead_letters.command("requeue")
 @_turns
-@_on_store
-async def _requeue_dead_letters(store: Store, turns: tuple[str, ...]) -> int:
+@_noted
+async def _requeue_dead_letters(store: Store, notes: Notes, turns: tuple[str, ...]) -> int:
     """Submit dead letters again, as new turns, and list them no more."""
     from protocol.command import operate
 
-    return await operate.requeue_dead_letters(store, turns)
+    return await operate.requeue_dead_letters(store, notes, turns)
 
 
 @dead_letters.command("delete")
 @_turns
-@_on_store
-async def _delete_dead_letters(store: Store, turns: tuple[str, ...]) -> int:
+@_noted
+async def _delete_dead_letters(store: Store, notes: Notes, turns: tuple[str, ...]) -> int:
     """List dead letters no more. The turns themselves stay in their sessions."""
     from protocol.command import operate
 
-    return await operate.delete_dead_letters(store, turns)
+    return await operate.delete_dead_letters(store, notes, turns)
 
 
 @click.command()
@@ -204,12 +186,12 @@ def migrate(source: str, target: str, config: str | None) -> None:
     command can be repeated; the source is not changed.
     """
     from protocol.command.migrate import migrate as run
-    from protocol.command.sources import store_settings
+    from protocol.command.sources import server_settings
 
     with mistakes(), warnings():
-        places = [
-            store_settings(url, os.environ, named_by=option, file=config, directory=Path.cwd())
+        old, new = (
+            server_settings(url, os.environ, named_by=option, file=config, directory=Path.cwd())
             for option, url in (("--from", source), ("--to", target))
-        ]
-        code = asyncio.run(run(places[0], places[1], os.environ))
+        )
+        code = asyncio.run(run(old.store, new.store, os.environ, audit=new.audit))
     sys.exit(code)

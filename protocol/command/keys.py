@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import click
 
-from pool.guard.keys import ApiKey, ApiKeys
+from pool.errors import NotFound, PoolError
+from pool.guard.api_key import ApiKey
+from pool.guard.keys import ApiKeys
 from pool.store.base import Store
 from pool.store.urls import scheme_of, sqlite_path
 from protocol.command import places
 from protocol.command.audited import Notes
-from protocol.command.table import moment, table
+from protocol.command.table import moment, print_lines, print_table
 from protocol.settings import StoreSettings
 
 _HEAD = ("KEY", "TENANT", "USER", "ROLES", "NAME", "CREATED", "EXPIRES")
@@ -77,25 +77,17 @@ async def revoke(store: Store, notes: Notes, ids: Iterable[str]) -> int:
         if key_id.startswith("ap_"):
             # a whole key may have been given, which should be in nobody's history
             key_id = key_id.split("_")[1]
-        if await keys.revoke(key_id):
+        try:
+            if not await keys.revoke(key_id):
+                raise NotFound(f"there is no key {key_id}")
+        except PoolError as error:
+            # what is wrong with one does not keep the others from it
+            click.echo(f"actorpool: {error}", err=True)
+            code = 1
+        else:
             notes.done("revoke_key", f"key:{key_id}")
             click.echo(f"key {key_id} counts no more")
-        else:
-            click.echo(f"actorpool: there is no key {key_id}", err=True)
-            code = 1
     return code
-
-
-def print_lines(lines: Iterable[str]) -> None:
-    """Print lines."""
-    for line in lines:
-        click.echo(line)
-
-
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table that fits the terminal."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print_lines(table(head, rows, width))
 
 
 def _row(key: ApiKey) -> Sequence[str]:

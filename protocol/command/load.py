@@ -1,4 +1,4 @@
-"""From the settings of agents to the agents themselves: modules are imported, models are made."""
+"""From the settings of agents to the agents themselves: what they name is imported."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from msgspec.structs import replace
 from pool.agents.adapt import adapt
 from pool.config import AgentSpec
 from pool.errors import ConfigError
+from pool.guard.answers_config import AnswerCache
+from pool.guard.screen import Screen
+from protocol.command.models import Models
+from protocol.screening import ScreenSettings
 from protocol.settings import AgentSettings
 
 _SPEC: Final = ("description", "min", "max", "limit", "limit_initial", "max_steps", "max_tokens")
-_PROVIDER: Final = "openai"
 
 
 def load(agents: Mapping[str, AgentSettings], environ: Mapping[str, str]) -> dict[str, AgentSpec]:
     """The agents, in order; `ConfigError` says which one cannot be had, and why."""
-    return {name: _spec(name, agent, environ) for name, agent in agents.items()}
+    models = Models(environ)
+    return {name: _spec(name, agent, models) for name, agent in agents.items()}
 
 
-def _spec(name: str, settings: AgentSettings, environ: Mapping[str, str]) -> AgentSpec:
+def _spec(name: str, settings: AgentSettings, models: Models) -> AgentSpec:
+    agent: Any
     if settings.model is not None:
-        agent = _model(settings.model, settings.instructions, environ)
+        agent = models.agent(name, settings.model, settings)
     elif settings.target is not None:
         agent = _target(f"agent {name}", settings.target)
     else:
@@ -38,10 +43,37 @@ def _spec(name: str, settings: AgentSettings, environ: Mapping[str, str]) -> Age
     try:
         spec = agent if isinstance(agent, AgentSpec) else AgentSpec(agent=agent)
         adapt(spec.agent)
-        return replace(spec, **given)
+        return replace(spec, **given, **_cache(settings, spec.cache))
     except ConfigError as mistake:
         option = f"agents.{name}.{mistake.option}"
         raise ConfigError(option, mistake.value, mistake.remedy) from None
+
+
+def _cache(settings: AgentSettings, own: AnswerCache | None) -> dict[str, AnswerCache]:
+    options = {name: getattr(settings, f"cache_{name}") for name in AnswerCache.__struct_fields__}
+    given = {name: value for name, value in options.items() if value is not None}
+    if not given:
+        return {}
+    if own is None and "ttl_s" not in given:
+        remedy = "say how long answers are kept, in seconds; without it none are"
+        raise ConfigError("cache_ttl_s", None, remedy)
+    try:
+        return {"cache": AnswerCache(**given) if own is None else replace(own, **given)}
+    except ConfigError as mistake:
+        raise ConfigError(f"cache_{mistake.option}", mistake.value, mistake.remedy) from None
+
+
+def screen_of(settings: ScreenSettings) -> Screen | None:
+    """What looks at inputs, if something is to; `ConfigError` if its classifier cannot be had."""
+    if settings.config is None:
+        return None
+    if settings.classifier is None:
+        return Screen(settings.config)
+    classifier = _target("screen.classifier", settings.classifier)
+    if not callable(classifier):
+        remedy = "name an async function of the text that says how suspicious it is, from 0 to 1"
+        raise ConfigError("screen.classifier", settings.classifier, remedy)
+    return Screen(settings.config, classifier=classifier)
 
 
 def _target(option: str, target: str) -> Any:
@@ -92,21 +124,3 @@ def _no_attribute(found: Any, part: str) -> str:
     close = get_close_matches(part, known, n=1)
     hint = f"did you mean {close[0]}?" if close else "it has " + (", ".join(known[:8]) or "none")
     return f"{getattr(found, '__name__', 'it')} has no attribute {part}: {hint}"
-
-
-def _model(model: str, instructions: str, environ: Mapping[str, str]) -> Any:
-    provider, colon, name = model.partition(":")
-    if provider != _PROVIDER or not colon or not name:
-        raise ConfigError("model", model, f"write {_PROVIDER}:NAME, the name being the provider's")
-    key = environ.get("OPENAI_API_KEY", "")
-    if not key:
-        raise ConfigError(
-            "OPENAI_API_KEY",
-            key,
-            "the model's provider asks for a key: set this variable, to any word if yours asks "
-            "for none",
-        )
-    from pool.agents.chat import chat
-
-    base_url = environ.get("OPENAI_BASE_URL") or None
-    return chat(model=model, instructions=instructions, api_key=key, base_url=base_url)

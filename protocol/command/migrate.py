@@ -21,7 +21,8 @@ from pool.events import START, Cursor
 from pool.store.base import SessionKey, Store
 from pool.turn import SessionInfo
 from protocol.command import places
-from protocol.settings import StoreSettings
+from protocol.command.audited import noting
+from protocol.settings import AuditSettings, StoreSettings
 
 # Sessions that are on their way at the same time.
 _AT_ONCE: Final = 16
@@ -50,8 +51,16 @@ class Tally(Struct):
         return not self.missing and not self.different
 
 
-async def migrate(source: StoreSettings, target: StoreSettings, environ: Mapping[str, str]) -> int:
-    """Copy all sessions from one store to the other, and say so; the exit code."""
+async def migrate(
+    source: StoreSettings,
+    target: StoreSettings,
+    environ: Mapping[str, str],
+    *,
+    audit: AuditSettings,
+) -> int:
+    """Copy all sessions from one store to the other, and say so, also in the audit log; the exit
+    code.
+    """
     if places.said(source, environ) == places.said(target, environ):
         raise ConfigError("--to", places.said(target, environ), "is where they are already")
     async with AsyncExitStack() as stack:
@@ -59,9 +68,12 @@ async def migrate(source: StoreSettings, target: StoreSettings, environ: Mapping
         new = await stack.enter_async_context(places.lasting(target, environ))
         await _check_alone("--from", old, source, environ)
         await _check_alone("--to", new, target, environ)
+        notes = await stack.enter_async_context(noting(audit, new))
         tally = Tally()
         await carry(old, new, tally)
         await compare(old, new, tally)
+        where = f"store:{places.said(target, environ)}"
+        notes.done("migrate", where, reason=f"{tally.carried} sessions")
     for line in report(tally):
         click.echo(line)
     return 0 if tally.whole else 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -14,8 +12,9 @@ from pool.ids import check_id
 from pool.store.base import SessionKey, Store
 from pool.turn import Turn
 from protocol.command import records, views
+from protocol.command.audited import Notes
 from protocol.command.requeue import dead_letter, requeue
-from protocol.command.table import table
+from protocol.command.table import print_lines, print_table
 from protocol.command.views import View
 
 T = TypeVar("T")
@@ -52,10 +51,10 @@ async def show_session(
     said = await records.messages(store, key) if with_messages else []
     if as_json:
         more = {"messages": list(map(views.message_object, said))} if with_messages else {}
-        _echo([views.as_json({**plain, **more})])
+        print_lines([views.as_json({**plain, **more})])
     else:
-        _echo(views.as_text(plain))
-        _echo(views.transcript(said))
+        print_lines(views.as_text(plain))
+        print_lines(views.transcript(said))
     return 0
 
 
@@ -71,32 +70,34 @@ async def show_dead_letter(store: Store, turn_id: str, *, with_events: bool, as_
     return await _show_turn(store, turn, with_events=with_events, as_json=as_json)
 
 
-async def requeue_turns(store: Store, turn_ids: Iterable[str]) -> int:
+async def requeue_turns(store: Store, notes: Notes, turn_ids: Iterable[str]) -> int:
     """Submit turns again."""
-    return await _each(turn_ids, lambda each: _requeue(store, records.turn(store, each)))
+    return await _each(turn_ids, lambda each: _requeue(store, notes, records.turn(store, each)))
 
 
-async def requeue_dead_letters(store: Store, turn_ids: Iterable[str]) -> int:
+async def requeue_dead_letters(store: Store, notes: Notes, turn_ids: Iterable[str]) -> int:
     """Submit dead letters again."""
-    return await _each(turn_ids, lambda each: _requeue(store, dead_letter(store, each)))
+    return await _each(turn_ids, lambda each: _requeue(store, notes, dead_letter(store, each)))
 
 
-async def delete_dead_letters(store: Store, turn_ids: Iterable[str]) -> int:
+async def delete_dead_letters(store: Store, notes: Notes, turn_ids: Iterable[str]) -> int:
     """List dead letters no more."""
 
     async def forget(turn_id: str) -> str:
         if not await store.forget_dead_letter(turn_id):
             raise NotFound(f"there is no dead letter {turn_id}")
+        notes.done("delete_dead_letter", f"turn:{turn_id}")
         return f"{turn_id} is no longer listed"
 
     return await _each(turn_ids, forget)
 
 
-async def delete_session(store: Store, tenant: str, session: str) -> int:
+async def delete_session(store: Store, notes: Notes, tenant: str, session: str) -> int:
     """Forget a session; `SessionBusy` if it has a turn that has not ended."""
     if not await store.delete_session(_key(tenant, session)):
         raise NotFound(f"there is no session {session} of tenant {tenant}")
-    _echo([f"session {session} of tenant {tenant} is forgotten"])
+    notes.done("delete_session", f"session:{session} tenant:{tenant}")
+    print_lines([f"session {session} of tenant {tenant} is forgotten"])
     return 0
 
 
@@ -105,16 +106,17 @@ async def _show_turn(store: Store, turn: Turn, *, with_events: bool, as_json: bo
     events = await records.events(store, turn) if with_events else []
     if as_json:
         more = {"events": list(map(views.event_object, events))} if with_events else {}
-        _echo([views.as_json({**plain, **more})])
+        print_lines([views.as_json({**plain, **more})])
     else:
-        _echo(views.as_text(plain))
-        _echo(views.log(events))
+        print_lines(views.as_text(plain))
+        print_lines(views.log(events))
     return 0
 
 
-async def _requeue(store: Store, finding: Coroutine[Any, Any, Turn]) -> str:
+async def _requeue(store: Store, notes: Notes, finding: Coroutine[Any, Any, Turn]) -> str:
     old = await finding
     turn, new = await requeue(store, old)
+    notes.done("requeue_turn", f"turn:{old.id} tenant:{old.tenant}", reason=f"as {turn.id}")
     return f"{old.id} {'goes' if new else 'went'} again as {turn.id}, session {turn.session_id}"
 
 
@@ -123,7 +125,7 @@ async def _each(turn_ids: Iterable[str], act: Callable[[str], Coroutine[Any, Any
     code = 0
     for turn_id in turn_ids:
         try:
-            _echo([await act(check_id(turn_id, "turn"))])
+            print_lines([await act(check_id(turn_id, "turn"))])
         except PoolError as error:
             click.echo(f"actorpool: {error}", err=True)
             code = 1
@@ -133,18 +135,12 @@ async def _each(turn_ids: Iterable[str], act: Callable[[str], Coroutine[Any, Any
 def _print(view: View[T], found: Sequence[T], limit: int, *, as_json: bool) -> int:
     shown = found[:limit]
     if as_json:
-        _echo(views.as_json(view.plain(each)) for each in shown)
+        print_lines(views.as_json(view.plain(each)) for each in shown)
     else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        _echo(table(view.head, [view.row(each) for each in shown], width))
+        print_table(view.head, [view.row(each) for each in shown])
     if len(found) > limit:
         click.echo(f"[only {limit} are shown; --limit shows more]", err=True)
     return 0
-
-
-def _echo(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(line)
 
 
 def _key(tenant: str, session: str) -> SessionKey:

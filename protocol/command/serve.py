@@ -7,7 +7,8 @@ import errno
 import gc
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import click
@@ -15,9 +16,11 @@ import structlog
 import uvloop
 
 from pool import AgentPool
+from pool.agents.chat import ChatFactory
 from pool.config import AgentSpec
 from pool.errors import ConfigError
 from pool.guard.audit import Audit
+from pool.guard.rates import Windows
 from pool.store.base import Store
 from pool.telemetry.logs import Logs, configure
 from pool.telemetry.metrics import Metrics
@@ -26,13 +29,19 @@ from pool.webhooks import Webhooks
 from protocol.authenticate.config import said
 from protocol.command import places
 from protocol.command.audited import audit_of
+from protocol.command.costs import table_of, windows_of
 from protocol.command.ending import EndSignals, end_within
 from protocol.command.garbage import OldCollections, settle
-from protocol.command.load import load
+from protocol.command.guards import ALERTS_GRACE_S, alerts, answers, private
+from protocol.command.load import load, screen_of
 from protocol.command.scrape import scrape_route
 from protocol.server import Server
 from protocol.settings import AuditSettings, Settings
+from protocol.spending import LimitSettings
 from protocol.webhook.config import WebhookConfig
+
+if TYPE_CHECKING:
+    from pool.guard.privacy import Privacy
 
 # How long the process may take to end by itself when everything of ours is closed.
 EXIT_GRACE_S: Final = 1.0
@@ -47,16 +56,25 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> int:
     # what the start makes stays: there is nothing to collect before `settle`
     gc.disable()
     specs = load(settings.agents, environ)
-    logs, lines = configure(format=settings.log.format, level=settings.log.level)
+    privacy = private(settings, environ)
+    logs, lines = configure(
+        format=settings.log.format,
+        level=settings.log.level,
+        redact=privacy.logs if privacy else None,
+    )
     try:
-        uvloop.run(_run(settings, specs, logs, environ))
+        uvloop.run(_run(settings, specs, logs, environ, privacy))
     finally:
         lines.flush()
     return 0
 
 
 async def _run(
-    settings: Settings, specs: Mapping[str, AgentSpec], logs: Logs, environ: Mapping[str, str]
+    settings: Settings,
+    specs: Mapping[str, AgentSpec],
+    logs: Logs,
+    environ: Mapping[str, str],
+    privacy: Privacy | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(loop_exception_handler(_log))
@@ -71,12 +89,22 @@ async def _run(
             specs,
             config=settings.pool,
             store=store,
-            observers=(metrics, logs),
+            observers=(metrics, logs, *await alerts(settings.alerts, settings.pool, stack)),
             name=name,
             webhooks=await _webhooks(settings.webhooks, stack),
             audit=await _audit(settings.audit, store, name, stack),
+            cost=settings.cost,
+            windows=_windows(settings.limits, stack),
+            prices=table_of(settings.usage),
+            answers=answers(settings.cache, stack),
+            screen=screen_of(settings.screen),
+            tools=settings.tools,
+            privacy=privacy,
         )
         metrics.watch(pool.stats)
+        for agent, spec in specs.items():
+            if isinstance(spec.agent, ChatFactory):
+                metrics.watch_breakers(agent, partial(_tripped, spec.agent))
         server = Server(
             pool,
             config=settings.server,
@@ -110,12 +138,23 @@ async def _run(
     end_within(EXIT_GRACE_S, 0)
 
 
+def _tripped(chat: ChatFactory) -> int:
+    return chat.calls.tripped
+
+
 async def _webhooks(config: WebhookConfig, stack: AsyncExitStack) -> Webhooks | None:
     if not config.secret:
         return None
     from protocol.webhook.poster import Poster
 
     return await stack.enter_async_context(Poster(config))
+
+
+def _windows(limits: LimitSettings, stack: AsyncExitStack) -> Windows | None:
+    windows = windows_of(limits)
+    if windows is not None:
+        stack.push_async_callback(windows.close)
+    return windows
 
 
 async def _audit(
@@ -164,5 +203,6 @@ def _longest_end_s(settings: Settings) -> float:
         + settings.server.close_timeout_s
         + settings.ws.close_grace_s
         + 2 * _AUDIT_GRACE_S
+        + ALERTS_GRACE_S
         + 5.0
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from pool.errors import ConfigError
 from protocol.settings import (
     EVERY,
     HIDDEN,
+    NAMED,
     SECTIONS,
     AgentSettings,
     Option,
@@ -28,6 +31,7 @@ CONFIG_VARIABLE: Final = "ACTORPOOL_CONFIG"
 # What `chat` shows to a server; it is no option of a server.
 KEY_VARIABLE: Final = "ACTORPOOL_KEY"
 DEFAULT_FILE: Final = "actorpool.toml"
+_SUCH_AS: Final = {"budgets": "usd = 10", "prices": "input = 0.5, output = 1.5"}
 # The agent that is served when none is named.
 DEMO: Final = (
     Option(("agents", "demo", "target"), "pool.agents.demo:demo", "agent demo"),
@@ -108,9 +112,10 @@ def from_environment(environ: Mapping[str, str], *, agents: Iterable[str]) -> li
     """
     spelled = {agent.replace("-", "_").lower(): agent for agent in agents}
     return [
-        _variable(variable, value, spelled)
+        option
         for variable, value in environ.items()
         if variable.startswith(PREFIX) and variable not in (CONFIG_VARIABLE, KEY_VARIABLE)
+        for option in _variable(variable, value, spelled)
     ]
 
 
@@ -148,6 +153,9 @@ def _table(name: str, table: object) -> Iterator[Option]:
     if name == "agents":
         yield from _agents(table)
         return
+    if name in NAMED:
+        yield from _tables(name, table, name)
+        return
     for option, value in table.items():
         yield Option((name, option), value, f"{name}.{option}")
 
@@ -165,15 +173,40 @@ def _agents(table: Mapping[str, object]) -> Iterator[Option]:
             raise ConfigError(here, options, 'write "module:attribute", or a table of options')
 
 
-def _variable(variable: str, value: str, agents: Mapping[str, str]) -> Option:
+def _tables(section: str, tables: Mapping[str, object], here: str) -> Iterator[Option]:
+    """The options of tables that have names; `here` is what their giver calls them all."""
+    for name, options in tables.items():
+        if not (isinstance(options, dict) and options):
+            remedy = f"is a table of options, such as {_SUCH_AS[section]}"
+            raise ConfigError(f"{here}.{name}", options, remedy)
+        for option, value in options.items():
+            yield Option((section, name, option), value, f"{here}.{name}.{option}")
+
+
+def _json_tables(variable: str, section: str, value: str) -> Iterator[Option]:
+    """A whole section in one variable: names are not to be had in the names of variables."""
+    try:
+        tables = msgspec.json.decode(value, type=dict[str, Any])
+    except msgspec.DecodeError:
+        remedy = 'write a table of tables in JSON, {"name": {"option": 1}}'
+        raise ConfigError(variable, value, remedy) from None
+    return _tables(section, tables, variable)
+
+
+def _variable(variable: str, value: str, agents: Mapping[str, str]) -> Iterator[Option]:
     section, _, option = variable.removeprefix(PREFIX).lower().partition("_")
     if section == "agents":
         agent, option = _agent_option(option)
         if agent:
             name = agents.get(agent, agent)
-            return Option(("agents", name, option), value, variable, from_text=True)
-    elif section in SECTIONS and option in options_of(section):
-        return Option((section, option), value, variable, from_text=True)
+            yield Option(("agents", name, option), value, variable, from_text=True)
+            return
+    elif section in NAMED and not option:
+        yield from _json_tables(variable, section, value)
+        return
+    elif section in SECTIONS and section not in NAMED and option in options_of(section):
+        yield Option((section, option), value, variable, from_text=True)
+        return
     otherwise = "there is no such option: write ACTORPOOL_<SECTION>_<OPTION>"
     if section == "agents":
         otherwise += ", of an agent ACTORPOOL_AGENTS_<NAME>_<OPTION>"
@@ -192,9 +225,11 @@ def _agent_option(text: str) -> tuple[str, str]:
 
 
 def _variables() -> list[str]:
-    return [CONFIG_VARIABLE] + [
+    whole = [f"{PREFIX}{section}".upper() for section in NAMED if section != "agents"]
+    single = [
         f"{PREFIX}{section}_{option}".upper()
         for section in SECTIONS
-        if section != "agents"
+        if section not in NAMED
         for option in options_of(section)
     ]
+    return [CONFIG_VARIABLE, *whole, *single]

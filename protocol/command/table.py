@@ -1,18 +1,34 @@
-"""Tables of plain text that fit a terminal. Pure."""
+"""Tables of plain text that fit a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Final
 from unicodedata import east_asian_width
+
+import click
 
 from protocol.command.screen import visible
 
 _GAP: Final = "  "
 # A column is not made narrower than this to fit.
 _LEAST: Final = 8
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines."""
+    for line in lines:
+        click.echo(line)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that fits the terminal."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print_lines(table(head, rows, width))
 
 
 def table(
@@ -35,10 +51,13 @@ def table(
 
 
 def moment(seconds: float | None) -> str:
-    """A time in UTC, to the second; - for none."""
+    """A time in UTC, to the second; - for none; its number if it is beyond all calendars."""
     if seconds is None:
         return "-"
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:g}"
 
 
 def _fitted(widths: list[int], total: int) -> list[int]:

@@ -6,19 +6,30 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any
+from typing import Any, Final
 
-from protocol.client import Client, ClientError, ClientEvent
+from protocol.client import Client, ClientError, ClientEvent, ProblemError
 from protocol.client.events import (
     ApprovalRequested,
     HistoryLost,
+    ModelDecided,
     TextDelta,
     ToolCalled,
+    ToolReturned,
     TurnCompleted,
     TurnEnded,
     TurnStarted,
 )
 from protocol.command.screen import Screen
+
+# After these the turn goes on without us: somebody else decides, has decided, or the time is over.
+_NOT_OURS: Final = frozenset({"forbidden", "conflict"})
+_DECIDED: Final = {
+    "retried": "asking {model} again",
+    "cached": "this answer is kept from an equal question",
+    "shared": "this answer is shared with an equal question",
+    "degraded": "no model can be asked, this is the last resort",
+}
 
 
 class Abandoned(Exception):
@@ -54,13 +65,18 @@ class Talk:
     async def decide(
         self, request: ApprovalRequested, *, allowed: bool
     ) -> ApprovalRequested | None:
-        """Answer an approval, and go on with its turn."""
+        """Answer an approval, and go on with its turn; also if it was not ours to answer."""
         turn_id, call_id = request.turn_id, request.call_id
-        if allowed:
-            # only if these arguments, which were shown, are what waits
-            await self._client.approve(turn_id, call_id, arguments=request.arguments)
-        else:
-            await self._client.deny(turn_id, call_id)
+        try:
+            if allowed:
+                # only if these arguments, which were shown, are what waits
+                await self._client.approve(turn_id, call_id, arguments=request.arguments)
+            else:
+                await self._client.deny(turn_id, call_id)
+        except ProblemError as problem:
+            if problem.code not in _NOT_OURS:
+                raise
+            self._screen.note(problem.detail)
         return await self._follow(self._client.events(turn_id, after=request.id))
 
     async def cancel(self, request: ApprovalRequested) -> None:
@@ -95,6 +111,10 @@ class Talk:
                 screen.text(event.text)
             case ToolCalled():
                 screen.note(screen.call(event.name, event.arguments))
+            case ToolReturned() if event.is_error:
+                screen.note(f"no result: {event.result}")
+            case ModelDecided():
+                screen.note(decided(event))
             case TurnStarted() if event.attempt > 1:
                 screen.note("the answer begins again")
             case HistoryLost():
@@ -132,3 +152,10 @@ class Talk:
             await self._client.cancel(turn_id)
         except ClientError as error:
             self._screen.note(f"cannot cancel: {error}")
+
+
+def decided(event: ModelDecided) -> str:
+    """What was decided about the model, for whoever talks to it."""
+    known = "asking {model}" if event.model else "no other model is left"
+    said = _DECIDED.get(event.step, known).format(model=event.model)
+    return f"{said}: {event.reason}" if event.reason else said

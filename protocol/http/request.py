@@ -25,6 +25,10 @@ _NO_TRACE: Final = "0" * 32
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 
+class AmbiguousHead(InvalidRequest):
+    """A head that others may read differently: nothing behind it is read, the connection ends."""
+
+
 class Request(web.BaseRequest):
     """One request.
 
@@ -83,11 +87,16 @@ def check_head(request: web.BaseRequest) -> None:
     headers = request.headers
     hosts = headers.getall("Host", ())
     if len(hosts) != 1 and (hosts or request.version >= (1, 1)):
-        raise InvalidRequest("the request must have exactly one Host header", field="Host")
-    if "Transfer-Encoding" in headers and ("Content-Length" in headers or request.version < (1, 1)):
-        raise InvalidRequest(
+        raise AmbiguousHead("the request must have exactly one Host header", field="Host")
+    codings = headers.getall("Transfer-Encoding", ())
+    if codings and ("Content-Length" in headers or request.version < (1, 1)):
+        raise AmbiguousHead(
             "Transfer-Encoding goes with HTTP/1.1 and without Content-Length",
             field="Transfer-Encoding",
+        )
+    if codings and [coding.strip().lower() for coding in codings] != ["chunked"]:
+        raise AmbiguousHead(
+            "the only Transfer-Encoding is chunked, given once", field="Transfer-Encoding"
         )
 
 

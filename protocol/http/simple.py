@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from pool.asking import Acceptance
 from pool.errors import InvalidRequest
 from pool.events import Event, TextDelta, ToolCalled, TurnEnded, TurnStarted
 from pool.turn import Id, State, Turn, TurnError, TurnRequest
 from protocol import preferences
+from protocol.http.rates import accept, stream_place
 from protocol.http.reply import Answer, json, problem
 from protocol.http.streams import StreamCut, stream_turn
 from protocol.http.turns import left, wait, wanted
@@ -95,7 +95,7 @@ Line = ContentLine | DoneLine | ErrorLine
 async def invoke(server: Server, request: Request) -> Answer:
     """`POST /agent/invoke`"""
     asked: InvokeRequest = request.body
-    turn, new, _ = await _accept(server, request, asked.message, asked.thread_id)
+    turn, new = await _accept(server, request, asked.message, asked.thread_id)
     try:
         turn = await wait(server, request, turn, preferences.NONE)
         said = problem_of_turn(turn, request_id=request.request_id)
@@ -112,12 +112,13 @@ async def invoke(server: Server, request: Request) -> Answer:
 async def stream(server: Server, request: Request) -> Answer:
     """`POST /agent/stream`"""
     asked: InvokeRequest = request.body
-    turn, new, _ = await _accept(server, request, asked.message, asked.thread_id)
-    try:
-        return await stream_turn(server, request, turn.id, None, _lines(request.request_id))
-    except (asyncio.CancelledError, StreamCut):
-        await left(server, request, turn, new)
-        raise
+    with stream_place(server, request):
+        turn, new = await _accept(server, request, asked.message, asked.thread_id)
+        try:
+            return await stream_turn(server, request, turn.id, None, _lines(request.request_id))
+        except (asyncio.CancelledError, StreamCut):
+            await left(server, request, turn, new)
+            raise
 
 
 async def run(server: Server, request: Request) -> Answer:
@@ -127,7 +128,7 @@ async def run(server: Server, request: Request) -> Answer:
     if text is UNSET or UNSET not in (asked.message, asked.prompt):
         raise InvalidRequest("give either message or prompt", field="message")
     metadata = {} if asked.user_id is None else {"user_id": asked.user_id}
-    turn, _, _ = await _accept(server, request, text, asked.session_id, metadata)
+    turn, _ = await _accept(server, request, text, asked.session_id, metadata)
     preferred = wanted(request)
     if preferred.wait_s:
         turn = await wait(server, request, turn, preferred)
@@ -152,14 +153,9 @@ async def _accept(
     text: str,
     session: str | None,
     metadata: dict[str, Any] | None = None,
-) -> Acceptance:
-    return await server.pool.accept(
-        TurnRequest(input=text, metadata=metadata or {}),
-        session=session,
-        idempotency_key=request.idempotency_key,
-        principal=request.principal,
-        request_id=request.request_id,
-    )
+) -> tuple[Turn, bool]:
+    asked = TurnRequest(input=text, metadata=metadata or {})
+    return await accept(server, request, asked, session)
 
 
 async def _tool_calls(server: Server, request: Request, turn: Turn) -> list[CalledTool]:

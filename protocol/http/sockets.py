@@ -30,5 +30,5 @@ async def websocket(server: Server, request: Request) -> Answer:
 
 async def ticket(server: Server, request: Request) -> Answer:
     """`POST /v1/ws/tickets`"""
-    issued = server.tickets.issue(request.caller)
+    issued = await server.tickets.issue(request.caller)
     return json(201, msgspec.json.encode(TicketBody(issued, TTL_S)))

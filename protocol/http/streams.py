@@ -12,6 +12,7 @@ from msgspec import Struct
 from pool.events import Cursor, Event
 from pool.reader import Reader
 from protocol import encode, sse
+from protocol.http.rates import stream_place
 from protocol.http.reply import Answer, Reply, StreamReply
 
 if TYPE_CHECKING:
@@ -79,17 +80,19 @@ class Bell:
 async def turn_events(server: Server, request: Request) -> Answer:
     """`GET /v1/turns/{turn_id}/events`"""
     after = sse.cursor(request.headers, request.options.after)
-    return await stream_turn(server, request, request.params["turn_id"], after, encode.sse)
+    with stream_place(server, request):
+        return await stream_turn(server, request, request.params["turn_id"], after, encode.sse)
 
 
 async def session_events(server: Server, request: Request) -> Answer:
     """`GET /v1/sessions/{session_id}/events`"""
     after = sse.cursor(request.headers, request.options.after)
     bell = Bell()
-    reader = await server.pool.watch_session(
-        request.params["session_id"], after=after, principal=request.principal, wake=bell.ring
-    )
-    return await _relay(server, request, reader, bell, encode.sse)
+    with stream_place(server, request):
+        reader = await server.pool.watch_session(
+            request.params["session_id"], after=after, principal=request.principal, wake=bell.ring
+        )
+        return await _relay(server, request, reader, bell, encode.sse)
 
 
 async def stream_turn(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from pool.turn import Turn, TurnRequest
 from protocol import encode, preferences
+from protocol.http.rates import accept, stream_place
 from protocol.http.reply import Answer, json, problem
 from protocol.http.streams import StreamCut, stream_turn
 from protocol.preferences import Preferences
@@ -35,19 +37,22 @@ class ApprovalRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 async def submit(server: Server, request: Request) -> Answer:
     """`POST /v1/sessions/{session_id}/turns`"""
+    wanted = request.headers.get("Accept")
+    if wanted is not None and preferences.wants_events(wanted):
+        with stream_place(server, request):
+            return await _submit(server, request, _streamed)
+    return await _submit(server, request, _plain)
+
+
+async def _submit(
+    server: Server,
+    request: Request,
+    answer: Callable[[Server, Request, Turn], Awaitable[Answer]],
+) -> Answer:
     asked: TurnRequest = request.body
-    turn, new, _ = await server.pool.accept(
-        asked,
-        session=request.params["session_id"],
-        idempotency_key=request.idempotency_key,
-        principal=request.principal,
-        request_id=request.request_id,
-    )
+    turn, new = await accept(server, request, asked, request.params["session_id"])
     try:
-        accept = request.headers.get("Accept")
-        if accept is not None and preferences.wants_events(accept):
-            return await stream_turn(server, request, turn.id, None, encode.sse)
-        return await _plain(server, request, turn)
+        return await answer(server, request, turn)
     except (asyncio.CancelledError, StreamCut):
         await left(server, request, turn, new)
         raise
@@ -103,6 +108,10 @@ async def wait(server: Server, request: Request, turn: Turn, preferred: Preferen
     return await server.pool.wait(
         turn.id, timeout_s=patience_s, until_paused=True, principal=request.principal
     )
+
+
+async def _streamed(server: Server, request: Request, turn: Turn) -> Answer:
+    return await stream_turn(server, request, turn.id, None, encode.sse)
 
 
 async def _plain(server: Server, request: Request, turn: Turn) -> Answer:

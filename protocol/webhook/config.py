@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from ipaddress import ip_network
 from typing import Final
 
 from msgspec import Struct
 
 from pool.errors import ConfigError
-from protocol.webhook.addresses import EVERYWHERE, Network
+from pool.guard.addresses import Network, read_networks
 
 _PREFIX: Final = "whsec_"
 # what the Standard Webhooks specification asks of a key
@@ -36,12 +35,7 @@ class WebhookConfig(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.secret and not _is_secret(self.secret):
             raise ConfigError("secret", "...", _REMEDY)
-        for network in self._listed:
-            try:
-                ip_network(network)
-            except ValueError:
-                remedy = "write networks as 10.1.0.0/16 or fd00::/8, the part after the prefix zero"
-                raise ConfigError("allow_private", network, remedy) from None
+        read_networks(self.allow_private)
 
     def __repr__(self) -> str:
         private = self.allow_private
@@ -51,13 +45,7 @@ class WebhookConfig(Struct, frozen=True, kw_only=True):
     @property
     def networks(self) -> Sequence[Network]:
         """The networks that webhooks may go to besides public addresses."""
-        if self.allow_private is True:
-            return EVERYWHERE
-        return tuple(map(ip_network, self._listed))
-
-    @property
-    def _listed(self) -> tuple[str, ...]:
-        return self.allow_private if isinstance(self.allow_private, tuple) else ()
+        return read_networks(self.allow_private)
 
 
 def _is_secret(text: str) -> bool:

@@ -1,13 +1,11 @@
-"""Posts ended turns to their webhooks, signed as Standard Webhooks says.
+"""Posts ended turns to their webhooks, and other messages, signed as Standard Webhooks says.
 
-Every connection is to an address that was checked: the check is made on the very address that a
-socket is made for, after the last look-up. So no name, however its answers change, and no spelling
-of an address leads elsewhere. Redirects are not followed, and what is answered is not read.
+Every connection is to an address that was checked. Redirects are not followed, and what is answered
+is not read.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import time
@@ -22,10 +20,10 @@ from msgspec import Raw, Struct
 
 from pool.errors import ConfigError, InvalidRequest
 from pool.events import ENDINGS
+from pool.guard.connector import connector_to, leads_astray
 from pool.turn import Turn
 from pool.webhooks import NotDelivered
 from protocol import encode
-from protocol.webhook.addresses import may_connect
 from protocol.webhook.config import WebhookConfig
 from protocol.webhook.urls import checked
 
@@ -38,10 +36,6 @@ class WebhookBody(Struct, frozen=True):
     type: str
     timestamp: datetime
     data: Raw
-
-
-class RefusedAddress(OSError):
-    """A name led to an address that webhooks may not go to."""
 
 
 class Poster:
@@ -58,18 +52,14 @@ class Poster:
         wall: Callable[[], float] = time,
     ) -> None:
         self._config = config
-        self._networks = config.networks
         self._signer = _signer(config.secret)
         self._resolver = resolver
         self._wall = wall
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            limit=0, resolver=self._resolver, socket_factory=self._socket
-        )
         self._http = aiohttp.ClientSession(
-            connector=connector,
+            connector=connector_to(self._config.networks, self._resolver),
             # who calls `deliver` says how long it may take
             timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -93,42 +83,41 @@ class Poster:
 
     async def deliver(self, turn: Turn) -> None:
         """Post the turn, once; `NotDelivered` unless the answer is 2xx."""
-        if self._http is None:
-            raise RuntimeError("a poster is used within `async with`")
         if turn.request.webhook is None:
             raise NotDelivered("the turn has no webhook", final=True)
+        await self.post(turn.request.webhook.url, turn.id, body_of(turn))
+
+    async def post(self, url: str, message_id: str, body: bytes) -> None:
+        """Post a message, once; `NotDelivered` unless the answer is 2xx. A receiver knows by the id
+        that it has had it before.
+        """
+        if self._http is None:
+            raise RuntimeError("a poster is used within `async with`")
         try:
-            # again: the configuration may be another one than when the turn was accepted
-            url = checked(turn.request.webhook.url, self._config)
+            # again: the configuration may be another one than when the URL was given
+            goal = checked(url, self._config)
         except InvalidRequest as refused:
             raise NotDelivered(refused.detail, final=True) from None
-        body = body_of(turn)
-        headers = self._headers(turn.id, body)
+        headers = self._headers(message_id, body)
         try:
             async with self._http.post(
-                url, data=body, headers=headers, allow_redirects=False
+                goal, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 _judge(answer)
         except aiohttp.ClientConnectorError as error:
-            if isinstance(error.__cause__, RefusedAddress):
+            if leads_astray(error):
                 raise NotDelivered("its name leads to a refused address", final=True) from None
             raise NotDelivered(f"no connection ({type(error).__name__})") from None
         except aiohttp.ClientError as error:
             raise NotDelivered(f"no answer ({type(error).__name__})") from None
 
-    def _headers(self, turn_id: str, body: bytes) -> dict[str, str]:
+    def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
         now = datetime.fromtimestamp(int(self._wall()), UTC)
         return {
-            "webhook-id": turn_id,
+            "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._signer(turn_id, now, body.decode()),
+            "webhook-signature": self._signer(message_id, now, body.decode()),
         }
-
-    def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, proto, _, address = info
-        if not may_connect(address[0], self._networks):
-            raise RefusedAddress("webhooks may not go there")
-        return socket.socket(family, kind, proto)
 
 
 def body_of(turn: Turn) -> bytes:

@@ -11,11 +11,11 @@ import asyncio
 import structlog
 
 from pool import AgentPool
-from pool.errors import Forbidden, PoolError
+from pool.errors import Forbidden, PoolError, StoreUnavailable
 from pool.guard.caller import Caller
 from protocol.authenticate.authenticator import Authenticator
 from protocol.problems import Unauthenticated, problem_of
-from protocol.refusals import note_stranger
+from protocol.refusals import note_intruder, note_stranger
 from protocol.ws import commands, frames
 from protocol.ws.commands import BadCommand, BadFrame, Hello
 from protocol.ws.connections import Connections
@@ -166,8 +166,9 @@ class Connection:
         if not isinstance(command, Hello):
             self.close(frames.BAD_FRAME, "say hello first")
             return
-        caller = self._authenticate(command.ticket)
-        if caller is None:
+        caller = await self._authenticate(command.ticket)
+        # the hello may have taken so long that nobody waits for an answer to it
+        if caller is None or self._socket.closing:
             return
         connections = self._connections
         config = connections.config
@@ -197,23 +198,27 @@ class Connection:
         connections.greet(self)
         await self._handlers.resume(command.sessions)
 
-    def _authenticate(self, ticket: str | None) -> Caller | None:
+    async def _authenticate(self, ticket: str | None) -> Caller | None:
         """Who it is; closes the connection and gives None if that is not known."""
         caller = self.caller
         try:
             if ticket is not None:
-                caller = self._tickets.redeem(ticket)
+                caller = await self._tickets.redeem(ticket)
             if caller is None:
                 raise Unauthenticated("give a header or a ticket that says who you are")
             # it may have been withdrawn between the handshake, or the ticket, and the hello
-            self._authenticator.check(caller)
+            await self._authenticator.check(caller)
+        except StoreUnavailable as error:
+            self.close(frames.INTERNAL, error.detail)
+            return None
         except PoolError as error:
             note_stranger(self._pool.audit, error, self._client, self.id)
             self.close(frames.UNAUTHENTICATED, error.detail)
             return None
         if self.caller is not None and self.caller.principal != caller.principal:
             mixed = Forbidden("the ticket is somebody else's")
-            note_stranger(self._pool.audit, mixed, self._client, self.id)
+            who = self.caller.principal
+            note_intruder(self._pool.audit, mixed, who, f"client:{self._client}", self.id)
             self.close(frames.FORBIDDEN, mixed.detail)
             return None
         return caller

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+from pool.guard.quota import Quota
 from protocol.ws import frames
 from protocol.ws.config import WsConfig
 from protocol.ws.heartbeat import Heartbeat
@@ -20,19 +21,24 @@ if TYPE_CHECKING:
 _SPREAD: Final = 1.0
 # The end of a closed connection is seen a little after its grace.
 _MARGIN_S: Final = 1.0
+# Of so many connections one may be of somebody who is yet to say who they are.
+_STRANGERS: Final = 10
 
 
 class Connections:
     """The open WebSockets, at most `max_connections`, and of each tenant at most
-    `max_connections_per_tenant`.
+    `max_connections_per_tenant`; and, with its streams, as many as its `quota` has.
     """
 
-    def __init__(self, config: WsConfig, *, random: Random | None = None) -> None:
+    def __init__(self, config: WsConfig, *, quota: Quota, random: Random | None = None) -> None:
         self.config = config
+        self._quota = quota
         # senders whose peers do not keep up
         self.stalled: set[Sender] = set()
         self._random = random if random is not None else Random()
         self._open: dict[Connection, int] = {}
+        # those of whom nobody knows yet who they are
+        self._strangers: set[Connection] = set()
         # of those that have said hello
         self._of_tenant: Counter[str] = Counter()
         self._heartbeat = Heartbeat(config.heartbeat_s, self._check_stalled)
@@ -52,16 +58,27 @@ class Connections:
         """Whether there are as many as there may be."""
         return len(self._open) >= self.config.max_connections
 
+    @property
+    def full_for_strangers(self) -> bool:
+        """Whether there are as many as there may be of those who are yet to say who they are: a
+        tenth, so that they do not keep out who has said so.
+        """
+        most = max(1, self.config.max_connections // _STRANGERS)
+        return self.full or len(self._strangers) >= most
+
     def add(self, connection: Connection) -> None:
         """A connection was opened."""
         self._open[connection] = self._heartbeat.add(connection)
+        if connection.caller is None:
+            self._strangers.add(connection)
 
     def take_place(self, tenant: str) -> bool:
         """A place for a client of the tenant that is about to be welcome; False if there is none.
 
         The connection gives it back when it ends.
         """
-        if self._of_tenant[tenant] >= self.config.max_connections_per_tenant:
+        most = self.config.max_connections_per_tenant
+        if self._of_tenant[tenant] >= most or not self._quota.take(tenant):
             return False
         self._of_tenant[tenant] += 1
         return True
@@ -70,9 +87,11 @@ class Connections:
         """A connection has ended."""
         tenant = connection.tenant
         if tenant is not None:
+            self._quota.give(tenant)
             self._of_tenant[tenant] -= 1
             if not self._of_tenant[tenant]:
                 del self._of_tenant[tenant]
+        self._strangers.discard(connection)
         self._heartbeat.remove(connection, self._open.pop(connection))
         if self._empty is not None and not self._open and not self._empty.done():
             self._empty.set_result(None)
@@ -85,7 +104,10 @@ class Connections:
 
     def greet(self, connection: Connection) -> None:
         """Tell a client that has said hello what all were told."""
-        if self._goodbye is not None and connection.greeted:
+        if not connection.greeted:
+            return
+        self._strangers.discard(connection)
+        if self._goodbye is not None:
             reason, after_s = self._goodbye
             after_s *= 1 + _SPREAD * self._random.random()
             connection.write(frames.goodbye(reason, after_s))

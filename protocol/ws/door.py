@@ -42,7 +42,8 @@ async def websocket(server: Host, request: BaseRequest) -> web.StreamResponse:
     `Forbidden` (a page of a strange origin) and `Unauthenticated` (credentials that are not good;
     without any it may still show a ticket).
     """
-    config = server.connections.config
+    connections = server.connections
+    config = connections.config
     response = Socket.response_for(config)
     check_handshake(request, response)
     server.origins.check_page(request)
@@ -51,7 +52,7 @@ async def websocket(server: Host, request: BaseRequest) -> web.StreamResponse:
         socket = await Socket.upgrade(response, request, config)
     except ConnectionError:
         return response
-    if server.connections.full:
+    if connections.full_for_strangers if caller is None else connections.full:
         await _turn_away(socket)
         return response
     connection = Connection(
@@ -61,7 +62,7 @@ async def websocket(server: Host, request: BaseRequest) -> web.StreamResponse:
         caller=caller,
         client=server.proxies.client(request),
         authenticator=server.authenticator,
-        connections=server.connections,
+        connections=connections,
         tickets=server.tickets,
         flush_s=server.config.flush_s,
     )

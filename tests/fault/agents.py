@@ -3,7 +3,8 @@
 `say=3:20` three words, 20 ms apart; `work=50` nothing for 50 ms; `tool` calls a tool; `ask` asks a
 human first; `hold=NAME` until `Runs.open(NAME)`; `exit` ends the process, `exit-once` only at the
 first attempt; `block=500` blocks the loop for 500 ms; `deaf=500` heeds no cancellation for so long;
-`flood=N` says N bytes; `events=N` makes N events. Other words mean nothing.
+`flood=N` says N bytes; `events=N` makes N events; `spend=N` uses N tokens. Other words mean
+nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Final
 
 from pool import AgentSpec
 from pool.agent import ALLOW, Context, Decision, ToolCall, TurnEnd, TurnInput
-from pool.events import ReasoningDelta, TextDelta, ToolCalled, ToolReturned
-from pool.turn import Principal
+from pool.events import ReasoningDelta, TextDelta, ToolCalled, ToolReturned, UsageReported
+from pool.turn import Principal, Usage
 from tests.fault.runs import Run, Runs
 
 _CHUNK: Final = "x" * 65_536
@@ -70,6 +71,8 @@ class Scripted:
             time.sleep(int(value) / 1_000)  # noqa: ASYNC251 - this is the fault
         elif name == "deaf":
             await _deaf(int(value) / 1_000)
+        elif name == "spend":
+            await ctx.emit(UsageReported(Usage(input_tokens=int(value), requests=1)))
         elif name == "flood":
             for _ in range(int(value) // len(_CHUNK)):
                 await ctx.emit(TextDelta(_CHUNK))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from pool import AgentPool, AgentSpec, Principal, TurnEnd, TurnInput
 from pool.agent import ALLOW, Context, Decision, Gate, ToolCall
-from pool.errors import AgentFailed, Conflict, NotFound
+from pool.errors import AgentFailed, Conflict, Forbidden, NotFound
 from pool.events import ApprovalDecided, ApprovalRequested, TextDelta, ToolCalled
+from pool.store.sqlite import SqliteStore
 from tests.support.agents import Scripted, collected, pooled, said, ticks
 
-BOSS = Principal("default", "boss")
+BOSS = Principal("default", "boss", ("user", "operator"))
 Word = Literal["approve", "deny"]
 
 
@@ -285,3 +287,121 @@ async def test_the_key_for_effects_is_the_same_in_every_attempt() -> None:
         await both(pool)
         assert keys[0:2] == keys[2:4] and keys[4:6] == keys[6:8]
         assert len(set(keys)) == 4
+
+
+# --- who may decide
+
+ANN = Principal("default", "ann")
+
+
+def asking(*deciders: str) -> Gate:
+    """A gate that asks those with one of these roles."""
+    return lambda principal, call: Decision("ask", risk="dangerous", deciders=deciders)
+
+
+@pytest.mark.parametrize(
+    ("deciders", "by", "may"),
+    [
+        ((), ANN, True),
+        ((), Principal("default", "ann", ()), True),
+        ((), Principal("default", "bob"), False),
+        ((), Principal("default", "bob", ("finance",)), False),
+        ((), Principal("default", "bob", ("operator",)), True),
+        ((), Principal("default", "bob", ("admin",)), True),
+        (("finance", "board"), Principal("default", "bob", ("user", "board")), True),
+        (("finance",), Principal("default", "bob", ("operator", "admin")), False),
+        (("finance",), ANN, False),
+        (("finance",), Principal("default", "ann", ("user", "finance")), True),
+    ],
+)
+async def test_only_who_may_decides(deciders: tuple[str, ...], by: Principal, may: bool) -> None:
+    """Who was named; if nobody was, whoever asked for the turn, an operator or an admin."""
+    async with pooled({"a": paying(Paying(), asking(*deciders))}) as pool:
+        turn = await pool.ask("c1", principal=ANN)
+        if may:
+            await pool.decide(turn.id, "c1", "approve", principal=by)
+            assert (await pool.wait(turn.id, principal=ANN)).output == "c1 allow: ;"
+            return
+        for decision in ("approve", "deny"):
+            for arguments in (None, {"euro": 500}):
+                with pytest.raises(Forbidden, match="is not yours to decide"):
+                    await pool.decide(turn.id, "c1", decision, principal=by, arguments=arguments)
+        kept = await pool.turn(turn.id, principal=ANN)
+        assert (kept.state, len(kept.pending), kept.decided) == ("waiting", 1, ())
+        await pool.cancel(turn.id, principal=ANN)
+
+
+async def test_another_tenants_call_is_not_there_to_be_decided() -> None:
+    """Whatever roles they have, and whatever they are called."""
+    async with pooled({"a": paying(Paying(), asking("finance"))}) as pool:
+        turn = await pool.ask("c1", principal=ANN)
+        for roles in (("finance",), ("operator", "admin"), ("user",)):
+            with pytest.raises(NotFound):
+                await pool.decide(
+                    turn.id, "c1", "approve", principal=Principal("other", "ann", roles)
+                )
+        assert len((await pool.turn(turn.id, principal=ANN)).pending) == 1
+        await pool.cancel(turn.id, principal=ANN)
+
+
+async def test_who_may_not_decide_does_not_learn_that_it_was_decided() -> None:
+    """They are refused for who they are, before and after; who may learns that it is too late."""
+    boss = Principal("default", "bob", ("finance",))
+    async with pooled({"a": paying(Paying(), asking("finance"))}) as pool:
+        turn = await pool.ask("c1 c2", principal=ANN)
+        await pool.decide(turn.id, "c1", "approve", principal=boss)
+        with pytest.raises(Forbidden):
+            await pool.decide(turn.id, "c1", "approve", principal=ANN)
+        with pytest.raises(Conflict):
+            await pool.decide(turn.id, "c1", "approve", principal=boss)
+        with pytest.raises(Forbidden):
+            await pool.decide(turn.id, "c1", "approve", principal=ANN, repeat=True)
+        await pool.cancel(turn.id, principal=ANN)
+
+
+async def test_who_asks_without_a_name_decides_about_their_own() -> None:
+    """Embedded, without principals, whoever asks may decide; not about a turn of somebody named."""
+    async with pooled({"a": paying(Paying())}) as pool:
+        mine, anns = await pool.ask("c1"), await pool.ask("c1", principal=ANN)
+        await pool.decide(mine.id, "c1", "approve")
+        assert (await pool.wait(mine.id)).state == "completed"
+        with pytest.raises(Forbidden):
+            await pool.decide(anns.id, "c1", "approve")
+        await pool.cancel(anns.id, principal=ANN)
+
+
+@pytest.mark.real_time
+async def test_a_pending_call_outlives_the_process(tmp_path: Path) -> None:
+    """On a store with a disk it waits on after a restart, for the same people and arguments, and is
+    decided once.
+    """
+    path = str(tmp_path / "pool.db")
+    finance = Principal("default", "bob", ("finance",))
+    store = SqliteStore(path)
+    async with AgentPool({"a": paying(Paying(), asking("finance"))}, store=store) as pool:
+        accepted = await pool.submit("c1", session="s1", principal=ANN)
+        turn = await pool.wait(accepted.id, until_paused=True, principal=ANN)
+    await store.close()
+
+    store = SqliteStore(path)
+    async with AgentPool({"a": paying(Paying(), asking("finance"))}, store=store) as pool:
+        kept = await pool.turn(turn.id, principal=ANN)
+        assert (kept.state, kept.pending) == ("waiting", turn.pending)
+        assert kept.pending[0].deciders == ("finance",)
+        with pytest.raises(Forbidden):
+            await pool.decide(turn.id, "c1", "approve", principal=ANN)
+        with pytest.raises(Conflict, match="not those that wait"):
+            await pool.decide(turn.id, "c1", "approve", principal=finance, arguments={"euro": 500})
+        await pool.decide(turn.id, "c1", "approve", principal=finance, arguments={"euro": 5})
+        ended = await pool.wait(turn.id, principal=ANN)
+        assert (ended.output, ended.usage.tool_calls) == ("c1 allow: ;", 1)
+        with pytest.raises(Conflict):
+            await pool.decide(turn.id, "c1", "approve", principal=finance)
+    await store.close()
+
+    store = SqliteStore(path)
+    async with AgentPool({"a": paying(Paying())}, store=store) as pool:
+        with pytest.raises(Conflict):
+            await pool.decide(turn.id, "c1", "approve", principal=finance)
+        assert (await pool.turn(turn.id, principal=ANN)).usage.tool_calls == 1
+    await store.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -12,17 +12,19 @@ from structlog.testing import capture_logs
 
 from pool import AgentPool, AgentSpec, Context, Principal
 from pool.agent import TurnEnd, TurnInput
+from pool.billing import Billing
 from pool.errors import AgentFailed, BudgetExceeded, RateLimited, SessionBusy, StoreUnavailable
 from pool.events import UsageReported
 from pool.guard.budget import Budget
 from pool.guard.budget_notices import BudgetNotice
 from pool.guard.budgets import Standing
-from pool.guard.ledger import CostConfig
+from pool.guard.ledger import CostConfig, Ledger
 from pool.guard.periods import day_of
 from pool.guard.prices import Price
 from pool.guard.quota import QuotaLimits
 from pool.guard.rates import RateLimit
 from pool.guard.usage import Totals
+from pool.live import LiveTurn
 from pool.observer import TurnRefusedNotice
 from pool.store.base import SessionKey
 from pool.store.memory import MemoryStore
@@ -30,7 +32,8 @@ from pool.turn import TurnRequest, Usage
 from tests.support.agents import Held, Notices, Scripted, pooled, ticks, wall
 from tests.support.cluster import LEASE_S, clustered
 from tests.support.faulty import FaultyView
-from tests.support.stores import FailingStore
+from tests.support.spending import a_turn
+from tests.support.stores import FailingStore, YieldingStore
 
 PRICES = {"m": Price(input=10, output=30), "small": Price(input=1, output=3)}
 ANN = Principal("acme", "ann")
@@ -233,6 +236,79 @@ async def test_what_is_set_aside_for_a_turn_in_doubt_stays_so() -> None:
         assert (line.spent, line.reserved) == (10, 100)
 
 
+async def test_what_a_lost_answer_has_set_aside_is_given_back() -> None:
+    """The turn was refused, and will not run: it takes nothing from those that come."""
+    failing = FailingStore(MemoryStore(clock=wall))
+    cost = budgets(Budget(name="b", tokens=300, reserve_tokens=100))
+    async with pooled(spending(10), store=YieldingStore(failing), cost=cost) as pool:
+        for number in range(5):
+            failing.lose("count")
+            with pytest.raises(StoreUnavailable):
+                await pool.ask(f"lost {number}")
+            await asyncio.sleep(5)
+        turn = await pool.ask("one")
+        await asyncio.sleep(1)
+        (line,) = await standing(pool, turn.id)
+        assert (line.spent, line.reserved) == (10, 0)
+
+
+async def test_what_may_have_been_counted_long_ago_is_not_counted_again() -> None:
+    """The store took the end of a turn, its answer was lost, and then it was gone for so long that
+    it is not known any more: what was set aside is what the turn has cost, at most.
+    """
+    failing, held = FailingStore(MemoryStore(clock=wall)), Held()
+    cost = budgets(Budget(name="b", tokens=1_000, reserve_tokens=100))
+    async with pooled(held, store=YieldingStore(failing), cost=cost) as pool:
+        turn = await pool.submit("one")
+        await held.until_started(1)
+        failing.lose("count")
+        await held.let_all()
+        await asyncio.sleep(0.01)
+        failing.fail("count")
+        with capture_logs() as logs:
+            await asyncio.sleep(700)
+            failing.recover()
+            await asyncio.sleep(60)
+        (line,) = await standing(pool, turn.id)
+        assert (line.spent, line.reserved) == (0, 0)
+        assert pool.ledger.turns.held("default") == 0
+    assert [each["turn_id"] for each in logs if each["log_level"] == "error"] == [turn.id]
+
+
+async def test_a_full_store_in_memory_ends_turns_all_the_same() -> None:
+    """It has no room to count an end: what was set aside stays used, and that is said."""
+    store = FailingStore(MemoryStore(clock=wall))
+    cost = budgets(Budget(name="b", tokens=1_000, reserve_tokens=100))
+    held = Held()
+    async with pooled(held, store=store, cost=cost) as pool:
+        turn = await pool.submit("one")
+        await held.until_started(1)
+        store.fail("count", times=1)
+        with capture_logs() as logs:
+            await held.let_all()
+            assert (await pool.wait(turn.id)).state == "completed"
+        (line,) = await standing(pool, turn.id)
+        assert (line.spent, line.reserved) == (0, 100)
+    assert [each["error"] for each in logs if each["log_level"] == "error"] == ["store_unavailable"]
+
+
+async def test_a_store_that_waits_though_it_said_it_never_does_is_a_mistake() -> None:
+    """It breaks its contract: whoever wrote it hears of that."""
+    store = YieldingStore(MemoryStore(clock=wall))
+    store.suspends = False
+    ledger = Ledger(budgets(Budget(name="b", tokens=1_000)), store=store, wall=wall)
+    billing = Billing(ledger, spawn=_nothing, insist=_nothing, stop=_nothing, wall=wall)
+    turn = a_turn()
+    await billing.admit(turn)
+
+    with pytest.raises(RuntimeError, match="never suspends"):
+        billing.withdraw(turn)
+
+
+def _nothing(*_: Any) -> Any:
+    raise AssertionError("not to be asked for")
+
+
 async def test_a_cheaper_model_answers_above_the_limit() -> None:
     """The agent is told its name, and the turn costs what that one costs."""
     cost = budgets(
@@ -328,6 +404,76 @@ async def test_a_turn_that_moved_is_settled_by_who_ended_it() -> None:
         assert (line.spent, line.reserved) == (100, 0)
 
 
+SOFT = Budget(name="b", tokens=100, reserve_tokens=100, at_limit="cheaper", model="small")
+
+
+async def test_a_turn_runs_when_its_model_is_known() -> None:
+    """Whoever goes on with a turn of another process waits for the answer of the store."""
+    store = YieldingStore(MemoryStore(clock=wall))
+    here, there = (Ledger(budgets(SOFT), store=store, wall=wall) for _ in range(2))
+    for turn in (dear := a_turn(at=wall()), cheap := a_turn(at=wall())):
+        await here.admit(turn)
+    tasks: list[asyncio.Task[Any]] = []
+
+    def spawn(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        tasks.append(asyncio.create_task(work))
+        return tasks[-1]
+
+    billing = Billing(there, spawn=spawn, insist=_once, stop=_nothing, wall=wall)
+    models = []
+    for turn in (dear, cheap):
+        live = LiveTurn(
+            record=turn,
+            tenant=turn.tenant,
+            priority="default",
+            principal=Principal(turn.tenant, turn.user),
+            request_id="",
+            parent=None,
+            accepted_at=0.0,
+            deadline=0.0,
+        )
+        billing.recall(live)
+        for _ in range(2):
+            await billing.recalled(live)
+        assert live.grant is not None
+        models.append(live.grant.model)
+
+    assert models == [None, "small"] and len(tasks) == 2
+
+
+async def _once(call: Callable[[], Awaitable[Any]]) -> Any:
+    return await call()
+
+
+async def test_a_turn_that_is_given_away_keeps_its_cheaper_model() -> None:
+    """Whoever runs it is told which, before its agent begins."""
+    busy = Held()
+    agents = AgentSpec(agent=busy, max=1), spending()
+    async with clustered(FaultyView, *agents, cost=budgets(SOFT)) as on:
+        a, b = on.pools
+        await a.submit("one")
+        await busy.until_started(1)
+        turn = await a.submit("two", session="s2")
+        ended = await b.wait(turn.id, timeout_s=50)
+        await busy.let_all()
+    assert ended.usage.models == ("small",)
+
+
+async def test_a_turn_that_is_taken_over_keeps_its_cheaper_model() -> None:
+    """Its process dies while it runs; another one goes on with the same model."""
+    agents = [spending(100, wait_s=5), spending(100)]
+    async with clustered(FaultyView, *agents, cost=budgets(SOFT)) as on:
+        a, b = on.pools
+        dear = await a.submit("one", session="s1", deadline_s=300)
+        cheap = await a.submit("two", session="s2", deadline_s=300)
+        await asyncio.sleep(1)
+        on.views[0].cut()
+        await asyncio.sleep(LEASE_S + 5)
+        ended = [await b.wait(turn.id, timeout_s=50) for turn in (dear, cheap)]
+        on.views[0].mend()
+    assert [turn.usage.models for turn in ended] == [("m",), ("small",)]
+
+
 async def test_a_turn_that_is_given_away_twice_is_paid_for_once() -> None:
     """A client that asks again, while the other process runs its turn, sets nothing more aside."""
     busy, idle = Held(), Held()
@@ -338,6 +484,8 @@ async def test_a_turn_that_is_given_away_twice_is_paid_for_once() -> None:
         await busy.until_started(1)
         turn = await a.submit("two", session="s2", idempotency_key="k")
         await idle.until_started(1)
+        # until it is known again that there is room
+        await asyncio.sleep(2)
         again = await a.submit("two", session="s2", idempotency_key="k")
         await asyncio.sleep(1)
         (line,) = await standing(a, turn.id)

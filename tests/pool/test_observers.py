@@ -15,6 +15,7 @@ from pool.observer import (
     ActorStoppedNotice,
     AgentStateNotice,
     CallDecidedNotice,
+    InputFlaggedNotice,
     LimitChangedNotice,
     LoopBlockedNotice,
     Notice,
@@ -30,10 +31,11 @@ from pool.webhooks import WebhookNotice
 from tests.support.agents import Crashing, Held, Leaking, Notices, pooled, ticks
 
 # sent in tests/pool/: test_blocked_loop.py, test_replicas.py, test_webhooks.py, and in guard/
-# test_audit_pool.py, test_budgets.py
+# test_audit_pool.py, test_budgets.py, test_screened.py
 ELSEWHERE = {
     BudgetNotice,
     CallDecidedNotice,
+    InputFlaggedNotice,
     LoopBlockedNotice,
     ToolDecidedNotice,
     TurnMovedNotice,

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from pool import AgentPool, AgentSpec
+from pool.agent import Context, TurnEnd, TurnInput
 from pool.errors import ProviderOverloaded
 from pool.observer import LimitChangedNotice
 from pool.stats import AgentStats
@@ -15,6 +16,25 @@ from tests.support.agents import Held, Notices, pooled, ticks
 
 def stats(pool: AgentPool, n: int = 0) -> AgentStats:
     return pool.stats().agents[n]
+
+
+class Answering:
+    """An agent that answers; `text` says how that came about."""
+
+    state_format = ""
+
+    async def open(self) -> None:
+        """Nothing."""
+
+    async def close(self) -> None:
+        """Nothing."""
+
+    async def run(self, turn: TurnInput, ctx: Context) -> TurnEnd:
+        """After a second."""
+        await asyncio.sleep(1)
+        if turn.input == "degraded":
+            return TurnEnd(output="sorry", marks=("degraded",))
+        return TurnEnd(output="ok", overloaded=turn.input == "fell back")
 
 
 async def overloaded_or(text: str) -> str:
@@ -42,6 +62,22 @@ async def test_the_limit_falls_when_the_provider_is_overloaded() -> None:
         assert stats(pool).limit.total == 81
         changes = [(n.before, n.after) for n in notices.of(LimitChangedNotice)]
         assert changes == [(100, 90), (90, 81)]
+
+
+async def test_an_overload_counts_though_another_model_answered() -> None:
+    """What was answered by a fallback lowers the limit all the same."""
+    async with pooled(AgentSpec(agent=Answering(), max=100)) as pool:
+        await pool.ask("fell back")
+        assert stats(pool).limit.total == 90
+
+
+async def test_a_degraded_answer_is_no_success() -> None:
+    """However many turns the last resort answers, the limit does not rise."""
+    spec = AgentSpec(agent=Answering(), min=4, max=4, limit_initial=2)
+    async with pooled({"a": spec}, start_limit=4) as pool:
+        for _ in range(4):
+            await asyncio.gather(*[pool.ask("degraded") for _ in range(8)])
+        assert stats(pool).limit.total == 2
 
 
 async def test_a_lowered_limit_holds_turns_back() -> None:

@@ -126,19 +126,29 @@ async def test_what_was_shown_before_is_checked_again():
     made, other = await ApiKeys(store).create(), await ApiKeys(store).create()
     asks = Authenticator(KEYS, store)
     shown, good = await asks.caller_with(made.text), await asks.caller_with(other.text)
-    asks.check(shown)
+    await asks.check(shown)
     await ApiKeys(store).revoke(made.key.id)
     await asks.refresh()
-    asks.check(good)
+    await asks.check(good)
     with pytest.raises(Unauthenticated):
-        asks.check(shown)
+        await asks.check(shown)
     now = claims()["iat"]
     later = Authenticator(TOKENS, store, wall=lambda: now + 60.0)
     ended = await later.caller_with(token(exp=now + 10))
     with pytest.raises(Unauthenticated):
-        later.check(ended)
-    later.check(await later.caller_with(token(exp=now + 100)))
+        await later.check(ended)
+    await later.check(await later.caller_with(token(exp=now + 100)))
     await later.stop()
+
+
+async def test_a_key_that_was_shown_elsewhere_is_looked_up():
+    """A ticket may be of a key that this process has not seen yet."""
+    store = MemoryStore()
+    made = await ApiKeys(store).create()
+    asks = Authenticator(KEYS, store)
+    await asks.check(made.key.caller)
+    with pytest.raises(Unauthenticated):
+        await asks.check(caller("key:0123456789abcdef"))
 
 
 async def test_a_key_is_no_token_and_a_token_no_key():
@@ -163,4 +173,4 @@ def test_tokens_without_their_library_say_what_to_install(monkeypatch):
 def test_nothing_shows_a_secret():
     """Neither the configuration nor who asks by it."""
     shown = repr(TOKENS) + repr(Authenticator(TOKENS, MemoryStore()))
-    assert SECRET not in shown
+    assert SECRET not in shown + str(list(TOKENS.__rich_repr__()))

@@ -99,8 +99,8 @@ def url() -> Iterator[str]:
 
 # A stream without an end, and a handshake, are no request and answer.
 ENDLESS = ("/v1/sessions/{session_id}/events", "/v1/ws")
-# Valid only if the server gave it, or if nobody used it before: no schema can say that.
-GIVEN = ("cursor", "after", "Last-Event-ID", "Idempotency-Key")
+# Valid only if the server gave it, or nobody used it before, or together: no schema can say that.
+GIVEN = ("cursor", "after", "Last-Event-ID", "Idempotency-Key", "from", "to")
 
 
 def _tested(document: dict[str, Any]) -> dict[str, Any]:
@@ -137,5 +137,5 @@ schema = schemathesis.openapi.from_dict(_tested(DOCUMENT))
 )
 def test_every_answer_is_as_described(case: schemathesis.Case[Any], url: str) -> None:
     """Valid and broken requests: status, headers, media type and schema of each answer fit."""
-    assume(case.path != "/v1/pool/{agent}" or not _has_whole_float(case.body))
+    assume(case.method != "PATCH" or not _has_whole_float(case.body))
     case.call_and_validate(base_url=url, timeout=10)

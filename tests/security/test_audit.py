@@ -84,9 +84,10 @@ async def test_a_bad_ticket_is_recorded(tmp_path):
                 await talk.closed()
         async with talking(peer, headers=keys.of("acme")):
             pass
-    reasons = [record.reason for record in kept.of("authenticate")]
-    assert reasons == ["unauthenticated", "unauthenticated", "forbidden"]
-    assert {record.subject for record in kept.of("authenticate")} == {"client:127.0.0.1"}
+    strangers, (mixed,) = kept.of("authenticate"), kept.of("authorize")
+    assert [record.reason for record in strangers] == ["unauthenticated", "unauthenticated"]
+    assert {record.subject for record in (*strangers, mixed)} == {"client:127.0.0.1"}
+    assert (mixed.outcome, mixed.reason, mixed.user) == ("refused", "forbidden", "user-1")
     for secret in (CANARY, ticket):
         assert secret.encode() not in kept.path.read_bytes()
 
@@ -105,6 +106,9 @@ async def test_what_an_admin_changes_is_recorded(tmp_path):
             headers = keys.of("acme", role)
             answer = await peer.request("PATCH", path, json=body, headers=headers)
             assert answer.status == status
+    (refused,) = kept.of("authorize")
+    assert (refused.outcome, refused.reason) == ("refused", "forbidden")
+    assert (refused.subject, refused.user) == ("route:PATCH /v1/pool/{agent}", "operator-1")
     (record,) = kept.of("admin.resize_agent")
     assert (record.outcome, record.subject, record.reason) == ("done", "agent:a", "max 3")
     assert (record.tenant, record.user) == ("acme", "admin-1")

@@ -4,15 +4,17 @@ routes served are those of the document: check 7.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
+from msgspec import Struct, structs
 
 from pool import AgentSpec, PoolConfig
 from protocol.config import ServerConfig
 from protocol.routes import ROUTES
 from protocol.ws.config import WsConfig
+from tests.security.surfaces import bodies, commands, filled
 from tests.support.principals import guarded
 from tests.support.serving import echo
 from tests.support.serving_agents import Held
@@ -20,35 +22,67 @@ from tests.support.sockets import connected, talking
 
 pytestmark = pytest.mark.real_time(20)
 
-IDS = {
-    "{session_id}": "s",
-    "{turn_id}": "t",
-    "{call_id}": "c",
-    "{agent}": "agent",
-    "{task_id}": "t",
-}
 
-
-def filled(path):
-    """A route's path with some ids."""
-    for name, some in IDS.items():
-        path = path.replace(name, some)
-    return path
+async def test_what_is_complete_is_not_refused_for_its_form():
+    """The least of every body and command is taken: below it is what is added that is refused."""
+    async with guarded(echo) as (peer, keys):
+        admin = keys.of("acme", "admin")
+        for place in bodies():
+            response = await peer.request(
+                place.method, place.path, json=place.surface.good, headers=admin
+            )
+            assert response.status != 400, place
+        for command in commands():
+            async with connected(peer, headers=admin) as talk:
+                if command.name != "hello":
+                    await talk.ask("hello")
+                await talk.say(command.name, **command.good)
+                await talk.say("ping")
+                answer = await talk.hear()
+                assert answer.get("error", {}).get("code") != "invalid_request", answer
 
 
 async def test_unknown_fields_are_refused_everywhere():
-    """Check 3: in every body and every query, before anything is done."""
+    """Check 3: in every body, in what is inside of it, and in every query; the field is named."""
     async with guarded(echo) as (peer, keys):
         admin = keys.of("acme", "admin")
+        for place in bodies():
+            for inside, body in unknown(place.surface):
+                response = await peer.request(place.method, place.path, json=body, headers=admin)
+                told = (await response.json(content_type=None))["errors"]
+                assert response.status == 400, place
+                assert told == [{"field": inside, "message": "this field is not known"}], place
         for route in ROUTES:
-            path = filled(route.path)
-            if route.body is not None:
-                response = await peer.request(
-                    route.method, path, json={"no_such_field": 1}, headers=admin
-                )
-                assert response.status == 400, route.path
-            response = await peer.request(route.method, f"{path}?no_such=1", headers=admin)
+            path = f"{filled(route.path)}?no_such=1"
+            response = await peer.request(route.method, path, headers=admin)
             assert response.status == 400, route.path
+
+
+async def test_unknown_fields_are_refused_in_every_command():
+    """Check 3 on WebSockets: the command is answered with an error that names the field."""
+    async with guarded(echo) as (peer, keys):
+        headers = keys.of("acme")
+        for command in commands():
+            for inside, fields in unknown(command):
+                async with connected(peer, headers=headers) as talk:
+                    if command.name != "hello":
+                        await talk.ask("hello")
+                    answer = await talk.ask(command.name, ref="r", **fields)
+                assert (answer["type"], answer["ref"]) == ("error", "r"), command
+                assert [each["field"] for each in answer["error"]["errors"]] == [inside]
+
+
+def unknown(surface):
+    """Good objects with one field too many, and where it is."""
+    yield "no_such_field", {**surface.good, "no_such_field": 1}
+    for name, hint in surface.fields.items():
+        for inner in (hint, *get_args(hint)):
+            if isinstance(inner, type) and issubclass(inner, Struct):
+                more = {field.encode_name: "x" for field in structs.fields(inner)}
+                yield (
+                    f"{name}.no_such_field",
+                    {**surface.good, name: {**more, "no_such_field": 1}},
+                )
 
 
 async def test_the_routes_served_are_those_of_the_document():
@@ -102,7 +136,7 @@ async def test_every_limit_is_reached():
         async with talking(peer, headers=acme) as talk:
             await talk.ask("subscribe", session_id="s")
             answer = await talk.ask("subscribe", session_id="other")
-            assert answer["error"]["code"] in ("too_large", "not_found")
+            assert answer["error"]["code"] == "too_large"
             async with connected(peer, headers=acme) as second:
                 await second.say("hello")
                 assert (await second.closed()).code == 4429

@@ -175,6 +175,50 @@ async def test_names_of_this_machine_are_answered(host):
         assert b" 200 " in (await peer.raw(request.encode())).splitlines()[0]
 
 
+OF_PROXIES = (
+    {"X-Forwarded-For": "203.0.113.9"},
+    {"X-Real-IP": "203.0.113.9"},
+    {"Forwarded": "for=203.0.113.9"},
+)
+
+
+@pytest.mark.parametrize("said", OF_PROXIES)
+async def test_an_open_server_answers_no_proxy(said):
+    """A proxy on this machine asks for the internet, under whatever name: refused, 403, and the
+    remedy is told; with keys or told twice it is answered.
+    """
+    async with serving() as peer:
+        refused = await peer.get("/v1/pool", headers=said)
+        assert refused.status == 403
+        assert "--insecure" in (await refused.json())["detail"]
+    async with serving(config=ServerConfig(insecure=True)) as peer:
+        assert (await peer.get("/v1/pool", headers=said)).status == 200
+    async with guarded(echo) as (peer, keys):
+        headers = {**said, **keys.of("acme", "operator")}
+        assert (await peer.get("/v1/pool", headers=headers)).status == 200
+
+
+async def test_behind_a_proxy_with_tls_a_page_without_it_is_strange():
+    """Whoever can change what goes over plain HTTP is not let in as the server's own page."""
+    config = ServerConfig(trusted_proxies=("127.0.0.0/8",))
+    async with guarded(echo, config=config) as (peer, keys):
+        upgrade = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Protocol": "actorpool.v1",
+            "Host": "chat.example",
+            "X-Forwarded-Proto": "https",
+            **keys.of("acme"),
+        }
+        plain = {**upgrade, "Origin": "http://chat.example"}
+        assert (await peer.get("/v1/ws", headers=plain)).status == 403
+        plain = {**upgrade, "Origin": "https://chat.example"}
+        async with peer.http.get(peer.server.url + "/v1/ws", headers=plain) as response:
+            assert response.status == 101
+
+
 @pytest.mark.parametrize("host", REBOUND[:3])
 async def test_with_keys_the_name_does_not_matter(host):
     """A page cannot send a key that it has not: the server may have any name."""

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 import pytest
 
+from pool.guard.budget import Budget
+from pool.guard.ledger import CostConfig
 from protocol.command.scrape import scrape_route
 from protocol.ws.commands import AnyCommand
 from tests.support.principals import ROLES, Headers, Keys, guarded
@@ -54,6 +56,7 @@ ROUTES = {
     ("GET", "/v1/sessions"): Row(200, 200),
     ("GET", "/v1/sessions/{session_id}"): Row(200, 404),
     ("GET", "/v1/sessions/{session_id}/messages"): Row(200, 404),
+    ("GET", "/v1/sessions/{session_id}/usage"): Row(200, 404),
     ("POST", "/v1/sessions/{session_id}/fork"): Row(201, 404),
     ("POST", "/v1/sessions/{session_id}/turns"): Row(200, 200, body=TURN),
     ("GET", "/v1/sessions/{session_id}/events"): Row(200, 404, stream=True),
@@ -63,6 +66,11 @@ ROUTES = {
     ("POST", "/v1/turns/{waiting_id}/approvals/{call_id}"): Row(200, 404, body=DENY),
     ("GET", "/v1/pool"): Row(200, 200, role="operator"),
     ("PATCH", "/v1/pool/{agent}"): Row(200, 200, role="admin", body={"max": 3}),
+    ("GET", "/v1/usage"): Row(200, 200),
+    ("GET", "/v1/budgets"): Row(200, 200, role="operator"),
+    # those of the whole server, like the pool's actors
+    ("PATCH", "/v1/budgets/{budget}"): Row(200, 200, role="admin", body={"usd": 2}),
+    ("DELETE", "/v1/budgets/{budget}"): Row(204, 204, role="admin"),
     ("GET", "/health"): Row(200, 200, role=None),
     ("GET", "/ready"): Row(200, 200, role=None),
     ("GET", "/openapi.json"): Row(200, 200, role=None),
@@ -121,6 +129,7 @@ class Scene(NamedTuple):
             "{waiting_id}": ids["waiting"],
             "{call_id}": "c1",
             "{agent}": "echo",
+            "{budget}": "team",
         }
         for name, found in known.items():
             path = path.replace(name, found)
@@ -145,7 +154,8 @@ async def scene() -> AsyncIterator[Scene]:
 
     extra = {("GET", "/metrics"): scrape_route(Metrics(("echo", "asking")))}
     agents = {"echo": echo, "asking": asking()}
-    async with guarded(agents, extra_routes=extra) as (peer, keys):
+    cost = CostConfig(budgets=(Budget(name="team", usd=1.0),))
+    async with guarded(agents, extra_routes=extra, engine={"cost": cost}) as (peer, keys):
         acme = keys.of("acme")
         turns = {}
         for session, agent in (("sacme", "echo"), ("sasks", "asking")):
@@ -249,6 +259,48 @@ async def test_a_tenants_list_has_its_own_sessions_only():
         for tenant, sessions in (("rival", ["sacme"]), ("acme", ["sacme", "sasks"])):
             found = await it.peer.get("/v1/sessions", headers=it.keys.of(tenant))
             assert [each["id"] for each in (await found.json())["sessions"]] == sessions
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/sessions/shared/turns", {"input": "x", "agent": "echo"}),
+        ("/agent/invoke", {"message": "x"}),
+        ("/agent/run", {"message": "x"}),
+        ("/agent/run", {"message": "x", "session_id": "shared"}),
+    ],
+)
+async def test_an_idempotency_key_is_of_its_tenant(path, body):
+    """The same key for the same request finds one's own turn again, never another tenant's."""
+    async with scene() as it:
+        seen: dict[str, Any] = {}
+        for tenant in ("acme", "rival", "acme", "rival"):
+            headers = {**it.keys.of(tenant), "Idempotency-Key": "the-same", "Prefer": "wait=5"}
+            found = await it.peer.post(path, body, headers=headers)
+            answer = await found.json()
+            known = {
+                name: answer[name] for name in ("id", "task_id", "thread_id") if name in answer
+            }
+            assert seen.setdefault(tenant, known) == known
+        # the simple door names the session after tenant and key, and shows nothing else of it
+        assert seen["acme"] != seen["rival"]
+
+
+async def test_what_names_another_tenants_turn_names_nothing():
+    """A fork through a turn, a page after a cursor, a stream after an event: as of nothing."""
+    async with scene() as it:
+        rival = it.keys.of("rival")
+        await it.peer.post("/v1/sessions", {"session_id": "own"}, headers=rival)
+        for turn in (it.ids["turn"], it.nothing["turn"]):
+            body = {"through_turn": turn}
+            forked = await it.peer.post("/v1/sessions/own/fork", body, headers=rival)
+            assert forked.status == 404, await forked.text()
+        acme = it.keys.of("acme")
+        first = await it.peer.get("/v1/sessions?limit=1", headers=acme)
+        cursor = (await first.json())["next_cursor"]
+        page = await it.peer.get(f"/v1/sessions?cursor={cursor}", headers=rival)
+        listed = await page.json() if page.status == 200 else {"sessions": []}
+        assert {each["id"] for each in listed["sessions"]} <= {"own"}
 
 
 async def command_answer(it: Scene, talk: Talk, name: str, ids: dict[str, str]) -> dict[str, Any]:

@@ -32,13 +32,15 @@ class Purse:
         budget = Budget(name="sim", scope="tenant", tokens=self.limit, reserve_tokens=SHARE)
         self.cost = CostConfig(budgets=(budget,))
         self._budgets = Budgets([budget], counters=store, wall=wall)
+        # as it will be seen when no turn of now runs any more
+        self._later = Budgets([budget], counters=store, wall=lambda: wall() + 2 * 86_400.0)
         self._wall = wall
         self._wrong = wrong
 
     async def look(self, tenants: Iterable[str]) -> None:
         """At no time is more spent and set aside than there is."""
         for tenant in tenants:
-            spent, reserved = await self._standing(tenant)
+            spent, reserved = await self._standing(tenant, self._budgets)
             if not 0 <= spent <= spent + reserved <= self.limit:
                 self._wrong(19, f"{tenant}: {spent} spent, {reserved} set aside of {self.limit}")
 
@@ -46,19 +48,23 @@ class Purse:
         self, tenant: str, turns: Sequence[Turn], *, counted: bool, settled: bool
     ) -> None:
         """What a tenant's turns used together is within the limit. It is what was spent if no
-        process died with what it had not `counted`; and nothing is set aside any more if nobody is
-        in doubt about any turn (`settled`).
+        process died with what it had not `counted`; else it will be no more than what was spent,
+        when what dead processes have set aside counts as that. Nothing is set aside any more if
+        nobody is in doubt about any turn (`settled`).
         """
-        used = sum(turn.usage.input_tokens for turn in turns)
-        spent, reserved = await self._standing(tenant)
-        if used > self.limit or spent > used:
-            self._wrong(19, f"{tenant}: {used} used, {spent} spent of {self.limit}")
+        used = sum(map(_charged, turns))
+        spent, reserved = await self._standing(tenant, self._budgets)
+        in_the_end, _ = await self._standing(tenant, self._later)
+        if not spent <= used <= in_the_end <= self.limit:
+            self._wrong(
+                19, f"{tenant}: {used} used, {spent} spent, then {in_the_end}, of {self.limit}"
+            )
         if counted and spent != used:
             self._wrong(19, f"{tenant}: {used} used, {spent} spent")
         if settled and reserved:
             self._wrong(19, f"{tenant}: {reserved} still set aside")
 
-    async def _standing(self, tenant: str) -> tuple[int, int]:
+    async def _standing(self, tenant: str, budgets: Budgets) -> tuple[int, int]:
         turn = Turn(
             id="probe",
             tenant=tenant,
@@ -68,5 +74,13 @@ class Purse:
             request=TurnRequest(input="0"),
             created_at=self._wall(),
         )
-        (line,) = await self._budgets.standing(turn)
+        (line,) = await budgets.standing(turn)
         return line.spent, line.reserved
+
+
+def _charged(turn: Turn) -> int:
+    """What a turn is to be charged with: what it used; all that was set aside, if it was cut off
+    after it had asked a model.
+    """
+    usage = turn.usage
+    return SHARE if usage.requests and turn.state != "completed" else usage.input_tokens

@@ -10,8 +10,12 @@ from typing import Any, TypeVar
 from pool import AgentPool, PoolConfig
 from pool.agent import Context, TurnEnd, TurnInput
 from pool.events import Event
+from pool.guard.answers_stores import AnswerStore
 from pool.guard.audit import Audit
 from pool.guard.ledger import CostConfig
+from pool.guard.privacy import Privacy
+from pool.guard.screen import Screen
+from pool.guard.tool_rules import ToolRules
 from pool.observer import Notice, Observer
 from pool.store.base import Store
 from pool.store.memory import MemoryStore
@@ -40,6 +44,10 @@ async def pooled(
     name: str | None = None,
     audit: Audit | None = None,
     cost: CostConfig | None = None,
+    answers: AnswerStore | None = None,
+    screen: Screen | None = None,
+    privacy: Privacy | None = None,
+    tools: ToolRules | None = None,
     **config: Any,
 ) -> AsyncIterator[AgentPool]:
     """An open pool whose times of day follow the loop's clock; by default no watchdog."""
@@ -52,6 +60,10 @@ async def pooled(
         seed=1,
         audit=audit,
         cost=cost,
+        answers=answers,
+        screen=screen,
+        privacy=privacy,
+        tools=tools,
         wall=wall,
     )
     async with asyncio.timeout(CAP_S), pool:

@@ -74,6 +74,14 @@ class RecordingContext:
         """The turn and the call."""
         return f"{self.turn_id}/{call.call_id}/{call.name}"
 
+    def conceal(self, value: Any) -> Any:
+        """The value itself."""
+        return value
+
+    def reveal(self, value: Any) -> Any:
+        """The value itself."""
+        return value
+
     def clock(self) -> float:
         """The loop's clock."""
         return asyncio.get_running_loop().time()

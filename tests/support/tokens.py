@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -92,10 +93,17 @@ class Issuer:
         self.asked = 0
         self.answer: tuple[int, bytes] | None = None
         self.url = ""
+        # cleared, whoever asks waits
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.asked_in_vain = asyncio.Event()
 
     async def publish(self, request: web.BaseRequest) -> web.StreamResponse:
         """The keys, or what the test wants."""
         self.asked += 1
+        if not self.hold.is_set():
+            self.asked_in_vain.set()
+            await self.hold.wait()
         if self.answer is not None:
             status, body = self.answer
             headers = {"Location": self.url + "/elsewhere"} if status == 302 else {}
@@ -115,4 +123,5 @@ async def issuing() -> AsyncIterator[Issuer]:
     try:
         yield issuer
     finally:
+        issuer.hold.set()
         await runner.cleanup()

@@ -77,6 +77,10 @@ if holder == '' and OWNER ~= '' then
   call('HSET', WORK, NAME, OWNER)
 elseif holder == '' then
   offer()
+  if held == '1' then
+    -- it is still its holder's, should that come to life again
+    call('HSET', WORK, NAME, last_owner)
+  end
 elseif holder ~= OWNER then
   call('RPUSH', INBOX, '+' .. number .. ':' .. TURN_ID)
   call('HINCRBY', SESSION, 'l', 1)

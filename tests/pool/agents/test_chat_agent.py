@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from pool.agent import TurnInput
+from pool.agents.chat_agent import ChatAgent
 from pool.agents.conversation import Conversation, ModelSaid, UserSaid
-from pool.agents.model import Answer
-from pool.errors import ProviderOverloaded
-from pool.events import UsageReported
+from pool.agents.model import Answer, Emit, Prompt
+from pool.agents.toolbox import Toolbox
+from pool.errors import Conflict, ProviderOverloaded, ProviderTimeout
+from pool.events import ReasoningDelta, TextDelta, UsageReported
 from pool.turn import Message
+from tests.support.agents import pooled
 from tests.support.chat_agents import (
     agent_of,
     agent_with,
@@ -199,3 +204,71 @@ async def test_opening_and_closing_reach_the_model():
     await agent.close()
 
     assert (model.opened, model.closed, agent.state_format) == (1, 1, "chat/1")
+
+
+class CutShort:
+    """A model that says some words, then breaks off, or never goes on."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    async def open(self) -> None:
+        """Nothing is opened."""
+
+    async def ask(self, prompt: Prompt, emit: Emit) -> Answer:
+        """Say eighty characters of text and reasoning, and no more."""
+        for _ in range(4):
+            await emit(TextDelta("0123456789"))
+            await emit(ReasoningDelta("0123456789"))
+        if self._error is not None:
+            raise self._error
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def close(self) -> None:
+        """Nothing is closed."""
+
+
+async def test_an_answer_that_is_cancelled_is_counted() -> None:
+    """What was heard of it, and what had to be read for it: its provider charges for both."""
+    agent = ChatAgent(CutShort(None), Toolbox({}, 1), window_tokens=1_000)
+    async with pooled(agent) as pool:
+        turn = await pool.submit("x" * 400, session="s1")
+        async for event in pool.events(turn.id):
+            if isinstance(event, ReasoningDelta):
+                await pool.cancel(turn.id)
+        ended = await pool.turn(turn.id)
+    assert (ended.state, ended.usage.requests) == ("cancelled", 1)
+    assert ended.usage.output_tokens == 21
+    assert 100 <= ended.usage.input_tokens < 120
+
+
+async def test_an_answer_that_breaks_off_is_counted() -> None:
+    """Also if it is the provider that does not go on; one that never began costs nothing."""
+    context = RecordingContext()
+    broken = ProviderTimeout("it was silent")
+    agent = ChatAgent(CutShort(broken), Toolbox({}, 1), window_tokens=1_000)
+    with pytest.raises(ProviderTimeout):
+        await agent.run(TurnInput("hello"), context)
+    assert (context.usage.requests, context.usage.output_tokens) == (1, 21)
+
+    refused = RecordingContext()
+    agent = ChatAgent(ScriptedModel(broken), Toolbox({}, 1), window_tokens=1_000)
+    with pytest.raises(ProviderTimeout):
+        await agent.run(TurnInput("hello"), refused)
+    assert "usage" not in refused.kinds
+
+
+async def test_an_answer_that_is_cut_because_its_turn_moved_is_not_counted_here() -> None:
+    """The context takes nothing any more, and what the agent broke off for is what it raises."""
+    context = RecordingContext()
+
+    class Leaving(CutShort):
+        async def ask(self, prompt: Prompt, emit: Emit) -> Answer:
+            await emit(TextDelta("hello"))
+            context.refuse = Conflict("the turn no longer runs here")
+            raise ProviderTimeout("it was silent")
+
+    agent = ChatAgent(Leaving(None), Toolbox({}, 1), window_tokens=1_000)
+    with pytest.raises(ProviderTimeout):
+        await agent.run(TurnInput("hello"), context)

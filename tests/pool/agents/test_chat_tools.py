@@ -9,7 +9,7 @@ import pytest
 
 from pool.agent import Context, ToolCall, TurnInput
 from pool.agents.conversation import ModelSaid, ToolSaid
-from pool.agents.toolbox import RESULT_CHARS
+from pool.agents.tool_results import RESULT_CHARS
 from pool.errors import LimitExceeded
 from pool.events import ToolCalled, ToolReturned
 from tests.support.chat_agents import (

@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from pool.agent import Context, ToolCall
 from pool.agents.threads import Threads
-from pool.agents.tools import BadArguments, Tool, read_tools
+from pool.agents.tool_errors import BadArguments
+from pool.agents.tools import Tool, read_tools
 from pool.errors import ConfigError
 from tests.support.context import RecordingContext
 

@@ -7,16 +7,22 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from pool.errors import ConfigError, StoreUnavailable
 from pool.guard.audit import BATCH_MAX, Audit, AuditConfig
 from pool.guard.audit_chain import Checker
-from pool.guard.audit_records import Head, Record, Seal, Sealed, read_line
-from pool.observer import AgentStateNotice, TurnRefusedNotice
+from pool.guard.audit_heads import kept_head
+from pool.guard.audit_records import Happening, Head, Record, Seal, Sealed, read_line
+from pool.guard.budget_notices import BudgetNotice
+from pool.observer import AgentStateNotice, InputFlaggedNotice, TurnRefusedNotice
+from pool.store.cabinet import Document
+from pool.store.memory import MemoryStore
 from pool.turn import Principal
 
+NOBODY = Principal("", "", ())
 ANN = Principal("acme", "ann", ("user", "admin"))
 
 
@@ -108,6 +114,18 @@ async def test_digests_differ_with_the_arguments_and_with_the_key() -> None:
     assert plain.digest({"a": object()}) == plain.digest({"a": "<object>"})
 
 
+async def test_nobody_has_a_record_sealed_as_arguments() -> None:
+    """Arguments that look like a record have another hash than the record would have."""
+    seal = Seal(b"k" * 32)
+    sealed = seal.seal(Head("p1", 0, ""), Happening(1.0, "turn.accept", "accepted", ANN))
+    read = read_line(sealed.line)
+    assert read is not None
+    arguments = msgspec.json.decode(read[0].record)
+    assert msgspec.json.encode(arguments) == bytes(read[0].record)
+    assert seal.hash("", bytes(read[0].record)) == sealed.head.hash
+    assert seal.digest(arguments) != sealed.head.hash
+
+
 async def test_without_the_key_a_sealed_chain_cannot_be_made() -> None:
     """What was sealed with it is whole only to who has it; a short key is refused."""
     slate = Slate()
@@ -192,7 +210,7 @@ async def test_turns_are_refused_while_the_log_cannot_be_written() -> None:
             audit.check()
     assert slate.actions == ["audit.opened", "turn.accept", "audit.closed"]
     assert whole(slate)
-    said = [(log["event"], log.get("error")) for log in logs]
+    said = [(log["event"], log.get("error")) for log in logs if log["log_level"] != "info"]
     assert said == [
         ("the audit log cannot be written", "the disk is full"),
         ("the audit log can be written again", None),
@@ -236,6 +254,174 @@ async def test_records_beyond_the_buffer_are_counted_in_the_log() -> None:
     assert [log["event"] for log in logs].count("audit records are lost") == 1
 
 
+def refuse(audit: Audit, who: Principal, number: int) -> None:
+    """So many times somebody is refused."""
+    for _ in range(number):
+        audit.record_refusal("authenticate", who, "client:192.0.2.1", "r", reason="unauthenticated")
+
+
+async def test_strangers_cannot_have_turns_refused() -> None:
+    """They take half of the buffer at most, however fast they come: no record of others is lost,
+    and turns are taken.
+    """
+    slate = Slate()
+    async with opened(slate, buffer_max=100) as audit:
+        refuse(audit, NOBODY, 10_000)
+        for number in range(40):
+            audit.record("turn.accept", "accepted", ANN, f"turn:{number}")
+        audit.check()
+    assert slate.actions.count("turn.accept") == 40
+    assert slate.actions.count("authenticate") == 50
+    assert "audit.lost" not in slate.actions
+    assert slate.records[-2].reason == "9951 others"
+    assert whole(slate)
+
+
+async def test_of_many_refusals_in_a_second_most_are_a_number() -> None:
+    """A hundred have a record of their own, and the disk is not filled; each tenant has its own
+    hundred, and in the next second a new one.
+    """
+    slate, now = Slate(), [1_700_000_000.25]
+    audit = Audit(slate, chain="p1", wall=lambda: now[0])
+    await audit.open()
+    refuse(audit, NOBODY, 130)
+    refuse(audit, ANN, 120)
+    await asyncio.sleep(1)
+    assert slate.actions.count("authenticate") == 200
+    now[0] += 1
+    refuse(audit, NOBODY, 1)
+    await asyncio.sleep(1)
+    said = [(each.tenant, each.reason) for each in slate.records if "others" in each.reason]
+    assert said == [("", "30 others"), ("acme", "20 others")]
+    assert slate.actions.count("authenticate") == 203
+    refuse(audit, NOBODY, 101)
+    await audit.close()
+    assert slate.records[-2].reason == "2 others"
+    assert whole(slate)
+
+
+async def test_refusals_of_a_closed_log_are_no_loss() -> None:
+    """A server that ends refuses until its end: nothing is to be said of that."""
+    slate = Slate()
+    with capture_logs() as logs:
+        async with opened(slate) as audit:
+            await audit.close()
+            refuse(audit, NOBODY, 3)
+    assert [log for log in logs if log["log_level"] == "error"] == []
+
+
+async def test_what_is_noted_of_refused_turns_and_inputs_is_bounded() -> None:
+    """A tenant that is refused again and again fills no disk; nor do budgets and the screen."""
+    slate = Slate()
+    spent = BudgetNotice("echo", "refused", "day", "tokens", "acme", "day:1", 10, 10, 100)
+    flagged = InputFlaggedNotice("echo", "refuse", ("r",), ANN, "s", "r1")
+    async with opened(slate) as audit:
+        for _ in range(150):
+            audit.notice(TurnRefusedNotice("echo", "overloaded", "acme"))
+            audit.notice(spent)
+            audit.notice(flagged)
+    for action in ("turn.accept", "budget.spend", "input.screen"):
+        assert slate.actions.count(action) == 101
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [("alert", "alerted"), ("warned", "warned"), ("cheaper", "cheaper"), ("refused", "refused")],
+)
+async def test_what_a_budget_did_is_noted(outcome: Any, said: str) -> None:
+    """Which one, in whose name, and how far it was spent."""
+    slate = Slate()
+    async with opened(slate) as audit:
+        audit.notice(BudgetNotice("echo", outcome, "day", "tokens", "acme", "day:1", 9, 10, 90))
+    (record,) = slate.records[1:-1]
+    assert (record.action, record.outcome, record.user) == ("budget.spend", said, "")
+    assert record.subject == "budget:day acme"
+    assert record.reason == "agent:echo 90% of the tokens of day:1"
+
+
+async def test_flagged_inputs_are_noted() -> None:
+    """With the rules, and whether the turn went on."""
+    slate = Slate()
+    async with opened(slate) as audit:
+        for action in ("flag", "refuse"):
+            audit.notice(InputFlaggedNotice("echo", action, ("a", "b"), ANN, "s", "r1"))
+    said = [(each.action, each.outcome, each.reason, each.user) for each in slate.records[1:-1]]
+    assert said == [
+        ("input.screen", "flagged", "a b", "ann"),
+        ("input.screen", "refused", "a b", "ann"),
+    ]
+
+
+async def test_how_far_the_log_goes_is_said_elsewhere() -> None:
+    """In the process's own log, as `--head` takes it: on the way, at its end, and what it found."""
+    slate = Slate(Head("old", 7, "f" * 64))
+    with capture_logs() as logs:
+        async with opened(slate, alive_s=30.0) as audit:
+            for _ in range(70):
+                audit.record("turn.accept", "accepted", ANN)
+                await asyncio.sleep(1)
+    heads = [log["head"] for log in logs if log["log_level"] == "info"]
+    assert heads[0] == f"old:7:{'f' * 64}"
+    assert heads[-1] == f"old:{audit.head.number}:{audit.head.hash}"
+    assert len(heads) == 2 + 3
+    known = {f"{r.chain}:{r.number - 1}:{r.prev}" for r in slate.records}
+    assert set(heads[:-1]) <= known
+
+
+@pytest.mark.parametrize(
+    ("kept", "outcome"),
+    [
+        (Head("old", 6, "e" * 64), "continued"),
+        (Head("old", 7, "f" * 64), "continued"),
+        (Head("old", 7, "e" * 64), "cut"),
+        (Head("old", 9, "f" * 64), "cut"),
+        (None, "continued"),
+    ],
+)
+async def test_a_log_that_was_cut_while_nobody_wrote_it_says_so(
+    kept: Head | None, outcome: str
+) -> None:
+    """By how far the store knows it to go: its first record says it, and so does a finding."""
+    store, slate = MemoryStore(), Slate(Head("old", 7, "f" * 64))
+    if kept is not None:
+        await store.put("auditfile", [Document("old", msgspec.json.encode(kept))])
+    with capture_logs() as logs:
+        audit = Audit(slate, chain="p1", heads=store)
+        await audit.open()
+        await audit.close()
+    assert (slate.records[0].action, slate.records[0].outcome) == ("audit.opened", outcome)
+    errors = [log["event"] for log in logs if log["log_level"] == "error"]
+    assert errors == ["the audit log was changed while nobody wrote it"] * (outcome == "cut")
+    assert await kept_head(store, "old") == audit.head
+
+
+async def test_a_head_that_cannot_be_read_is_farther_than_any() -> None:
+    """Whoever spoils what the store knows does not hide a cut."""
+    store, slate = MemoryStore(), Slate(Head("old", 7, "f" * 64))
+    await store.put("auditfile", [Document("old", b"?")])
+    audit = Audit(slate, chain="p1", heads=store)
+    await audit.open()
+    await audit.close()
+    assert slate.records[0].outcome == "cut"
+
+
+async def test_a_store_that_is_away_is_no_reason_to_write_no_more() -> None:
+    """How far the log goes is then known by the process's own log alone."""
+
+    class Away(MemoryStore):
+        async def put(self, kind: str, documents: Sequence[Document]) -> None:
+            raise StoreUnavailable("the store is away")
+
+    slate = Slate()
+    with capture_logs() as logs:
+        audit = Audit(slate, chain="p1", heads=Away())
+        await audit.open()
+        audit.record("turn.accept", "accepted", ANN)
+        await audit.close()
+    assert slate.actions == ["audit.opened", "turn.accept", "audit.closed"]
+    assert {log["error"] for log in logs if log["log_level"] == "warning"} == {"store_unavailable"}
+
+
 async def test_a_defect_of_the_sink_is_no_end_of_the_log() -> None:
     """Whatever it raises, it is tried again, and its text is not logged."""
     slate = Slate()
@@ -261,8 +447,9 @@ async def test_what_cannot_be_written_at_the_end_does_not_hold_the_process() -> 
             began = asyncio.get_running_loop().time()
             await audit.close(grace_s=2.0)
             assert asyncio.get_running_loop().time() - began == pytest.approx(2.0)
-    assert logs[-1]["event"] == "the audit log was not closed in time"
-    assert logs[-1]["records_lost"] == 3
+    (error,) = (log for log in logs if log["log_level"] == "error")
+    assert error["event"] == "the audit log was not closed in time"
+    assert error["records_lost"] == 3
     assert slate.closed
 
 
@@ -284,7 +471,7 @@ async def test_a_sink_that_does_not_close_is_told() -> None:
         with capture_logs() as logs:
             async with opened(slate):
                 pass
-        assert logs[-1]["event"] == event
+        assert [log["event"] for log in logs if log["log_level"] == "error"] == [event]
 
 
 async def test_what_comes_after_the_end_is_lost_and_said() -> None:
@@ -295,7 +482,7 @@ async def test_what_comes_after_the_end_is_lost_and_said() -> None:
             await audit.close()
             audit.record("turn.accept", "accepted", ANN)
     assert slate.actions == ["audit.opened", "audit.closed"]
-    assert [log["why"] for log in logs] == ["it is closed"]
+    assert [log["why"] for log in logs if log["log_level"] == "error"] == ["it is closed"]
 
 
 async def test_texts_are_cut_and_made_writable() -> None:

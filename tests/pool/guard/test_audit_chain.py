@@ -43,18 +43,23 @@ def head_after(line: bytes) -> Head:
     return Head(read[1].chain, read[1].number, read[0].hash)
 
 
-def checked(lines: list[bytes], *anchors: Head, now: float = NOW) -> Checker:
+def checked(
+    lines: list[bytes], *anchors: Head, ended: tuple[Head, ...] = (), now: float = NOW
+) -> Checker:
     """The checker after these lines and their end."""
-    checker = Checker(SEAL, anchors=anchors)
+    checker = Checker(SEAL, anchors=anchors, ended=ended)
     for place, line in enumerate(lines, start=1):
         checker.read(f"line {place}", line)
     checker.end(now)
     return checker
 
 
-def wrong(lines: list[bytes], *anchors: Head, now: float = NOW) -> list[tuple[str, list[int]]]:
+def wrong(
+    lines: list[bytes], *anchors: Head, ended: tuple[Head, ...] = (), now: float = NOW
+) -> list[tuple[str, list[int]]]:
     """What is wrong, and with which records."""
-    return [(each.what, list(each.numbers)) for each in checked(lines, *anchors, now=now).findings]
+    findings = checked(lines, *anchors, ended=ended, now=now).findings
+    return [(each.what, list(each.numbers)) for each in findings]
 
 
 def test_a_whole_chain_is_whole() -> None:
@@ -170,21 +175,68 @@ def test_what_goes_on_after_a_head_needs_no_records_before() -> None:
 
 
 def test_a_process_that_came_back_goes_on_with_the_chain() -> None:
-    """That it had not closed it is counted; that is what a crash leaves."""
-    lines = chain("a")
+    """If it had closed it, nothing is wrong. If not, a crash or whoever removed its end: only who
+    knows that it ended there can say that nothing is.
+    """
+    lines = chain("a", "x")
     again = chain("b", start=head_after(lines[1]))
-    state = checked([*lines[:2], *again]).chains["p1"]
-    assert wrong([*lines[:2], *again]) == []
+    checker = checked([*lines[:2], *again])
+    state = checker.chains["p1"]
     assert (state.crashes, state.end) == (1, "closed")
-    assert checked([*lines, *chain(start=head_after(lines[2]))]).chains["p1"].crashes == 0
+    (finding,) = checker.findings
+    assert (finding.what, list(finding.numbers)) == ("cut", [])
+    assert "was not closed after record 2, and went on with 3" in finding.detail
+    assert wrong([*lines[:2], *again], ended=(head_after(lines[1]),)) == []
+    assert wrong([*lines[:2], *again], head_after(lines[1])) == [("cut", [])]
+    assert wrong([*lines[:2], *again], ended=(head_after(lines[2]),)) == [
+        ("replaced", [3]),
+        ("cut", []),
+    ]
+    assert wrong([*lines, *chain(start=head_after(lines[3]))]) == []
+
+
+def test_a_chain_that_is_known_to_have_been_killed_is_whole() -> None:
+    """It ends there, and nowhere else."""
+    lines = chain("a", "b")[:-1]
+    ended = (head_after(lines[2]),)
+    assert wrong(lines, ended=ended, now=NOW + 1_000) == []
+    assert checked(lines, ended=ended, now=NOW + 1_000).chains["p1"].end == "killed"
+    assert wrong(lines[:2], ended=ended, now=NOW + 1_000) == [("cut", []), ("removed", [3])]
+
+
+def test_half_a_line_before_its_process_came_back_is_part_of_the_crash() -> None:
+    """What was being written when it was killed; anywhere else it is a finding of its own."""
+    lines = chain("a", "x")
+    again = chain("b", start=head_after(lines[1]))
+    half = lines[2][:30]
+    ended = (head_after(lines[1]),)
+    assert wrong([*lines[:2], half, *again], ended=ended) == []
+    assert wrong([*lines[:2], half, *again]) == [("cut", [])]
+    assert wrong([lines[0], half, lines[1], *again], ended=ended) == [("unreadable", [])]
+    assert wrong([*lines[:2], half, half, *again], ended=ended) == [("unreadable", [])]
+    gone = [*lines[:1], half, *again]
+    assert wrong(gone) == [("unreadable", []), ("cut", []), ("removed", [2])]
+
+
+@pytest.mark.parametrize("kept", [2, 4])
+def test_a_chain_that_found_itself_cut_is_no_longer_whole(kept: int) -> None:
+    """Whatever somebody says that they know, and though what was left of it was closed."""
+    lines = chain("a", "b")[:kept]
+    head = head_after(lines[-1])
+    opened = SEAL.seal(head, Happening(NOW, "audit.opened", "cut", ANYONE, reason="10"))
+    closed = SEAL.seal(opened.head, Happening(NOW, "audit.closed", "done", ANYONE))
+    checker = checked([*lines, opened.line, closed.line], ended=(head,))
+    assert [each.detail for each in checker.findings] == [
+        f"was cut off after record {kept}: its process found that when it came back"
+    ]
 
 
 def test_numbers_beyond_all_bounds_are_named() -> None:
     """A record that claims to be the last of very many breaks nothing."""
     most = 2**64 - 2
-    lines = [chain("a")[0], *chain("b", start=Head("p1", most - 2, "e" * 64))]
+    lines = [chain("a")[0], *chain("b", start=Head("p1", most - 2, "e" * 64))[1:]]
     details = [each.detail for each in checked(lines).findings]
-    assert details == [f"records 2 to {most - 2} are missing"]
+    assert details == [f"records 2 to {most - 1} are missing"]
 
 
 def test_chains_are_apart() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -82,6 +84,48 @@ async def test_a_file_belongs_to_one_process(tmp_path: Path) -> None:
     await first.write(sealed(1))
     await first.close()
     assert findings(tmp_path / NAME) == []
+
+
+async def test_a_process_waits_for_a_file_that_another_has(tmp_path: Path) -> None:
+    """As long as it was told to; commands follow each other so."""
+    first = FileSink(tmp_path / NAME)
+    await first.open("p1")
+    impatient = FileSink(tmp_path / NAME, wait_s=0.1)
+    with pytest.raises(ConfigError, match="another process"):
+        await impatient.open("p2")
+    await impatient.close()
+    second = FileSink(tmp_path / NAME, wait_s=20.0)
+    opening = asyncio.ensure_future(second.open("p2"))
+    await asyncio.sleep(0)
+    await first.write(sealed(1))
+    await first.close()
+    head = await opening
+    assert head is not None and head.number == 1
+    await second.close()
+
+
+async def test_each_batch_is_on_the_disk_before_the_next_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `always`; with `never` that is left to the system."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def watched(fd: int) -> None:
+        synced.append(os.fstat(fd).st_size)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    records = sealed(2)
+    for place, how in enumerate(("always", "never")):
+        path = tmp_path / f"{place}.jsonl"
+        sink = FileSink(path, fsync="always" if how == "always" else "never")
+        await sink.open("p1")
+        for record in records:
+            await sink.write([record])
+        await sink.close()
+    first = len(records[0].line) + 1
+    assert synced == [first, first + len(records[1].line) + 1]
 
 
 async def test_a_log_goes_on_in_a_new_file_when_it_was_renamed(tmp_path: Path) -> None:

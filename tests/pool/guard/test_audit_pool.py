@@ -96,13 +96,13 @@ async def test_what_the_gate_says_is_noted(action: str, outcome: str) -> None:
     assert SECRET.encode() not in b"".join(slate.lines)
 
 
-async def test_a_call_that_nobody_is_asked_about_is_noted() -> None:
-    """An agent without a gate may call what it likes; the log has it."""
+async def test_a_call_that_no_human_is_asked_about_is_noted() -> None:
+    """An agent without a gate of its own may call what the rules let it; the log has it."""
     slate = Slate()
     async with opened(slate) as audit, pooled(calling(None), audit=audit) as pool:
         await pool.ask("x", principal=ANN)
     (record,) = noted(slate, "tool.call")
-    assert (record.outcome, record.reason) == ("allowed", "nobody")
+    assert (record.outcome, record.reason) == ("allowed", "gate")
 
 
 async def test_arguments_that_are_no_plain_data_have_no_digest() -> None:

@@ -17,7 +17,7 @@ from tests.support.spending import a_turn
         ({}, "set tokens, usd, or both"),
         ({"name": "no spaces"}, "budget.name"),
         ({"tokens": 0}, "tokens = 0"),
-        ({"usd": 0.0000001}, "usd = 0"),
+        ({"usd": 0.0000001}, "usd = 1e-07"),
         ({"usd": -1.0}, "usd = -1"),
         ({"tokens": 10, "reserve_tokens": 11}, "reserve_tokens = 11"),
         ({"tokens": 10, "reserve_tokens": 0}, "reserve_tokens = 0"),

@@ -3,11 +3,15 @@ from __future__ import annotations
 import asyncio
 from hashlib import sha256
 
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from pool.errors import InvalidRequest, StoreUnavailable
+from pool.guard.api_key import is_key
 from pool.guard.caller import BadCredential, with_included
-from pool.guard.keys import ApiKeys, is_key
+from pool.guard.keys import ApiKeys
+from pool.store.cabinet import Document
 from pool.store.memory import MemoryStore
 from pool.turn import Principal
 
@@ -33,6 +37,7 @@ class Counting(MemoryStore):
         self.listings = 0
         self.away = False
         self.hold = None
+        self.hold_listing = None
 
     async def get(self, kind, id):  # noqa: A002 - the word of the protocol
         self.gets += 1
@@ -45,7 +50,10 @@ class Counting(MemoryStore):
 
     async def documents(self, kind, after, limit):
         self.listings += 1
-        return await super().documents(kind, after, limit)
+        found = await super().documents(kind, after, limit)
+        if self.hold_listing is not None:
+            await self.hold_listing.wait()
+        return found
 
 
 async def refused(keys, text):
@@ -77,6 +85,7 @@ async def test_a_key_has_256_random_bits_and_is_kept_by_its_hash():
     assert data is not None and secret.encode() not in data
     assert made.key.digest == sha256(secret.encode()).digest()
     assert secret not in repr(made.key)
+    assert made.key.digest not in dict(made.key.__rich_repr__()).values()
 
 
 async def test_a_key_without_a_user_is_one_of_its_own():
@@ -126,7 +135,7 @@ async def test_a_key_ends_when_it_was_to():
     assert (await keys.verify(made.text)).expires_at == NOW + 10
     clock.now += 1
     assert "expired" in await refused(keys, made.text)
-    assert not keys.counts(f"key:{made.key.id}")
+    assert not await keys.counts(f"key:{made.key.id}")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +149,8 @@ async def test_a_key_ends_when_it_was_to():
         {"name": "x" * 200},
         {"expires_in_s": 0},
         {"expires_in_s": float("nan")},
+        {"expires_in_s": float("inf")},
+        {"expires_in_s": 8_639_999_913_600.0},
     ],
 )
 async def test_a_key_that_cannot_be_is_not_made(options):
@@ -160,7 +171,7 @@ async def test_a_withdrawn_key_is_told_to_whoever_follows():
     assert await here.revoke(made.key.id) is True
     assert list(await there.refresh()) == [f"key:{made.key.id}"]
     assert "withdrawn" in await refused(there, made.text)
-    assert there.counts(f"key:{other.key.id}")
+    assert await there.counts(f"key:{other.key.id}")
     assert await here.revoke(made.key.id) is False
 
 
@@ -173,6 +184,117 @@ async def test_a_key_that_is_withdrawn_here_is_told_here():
     await refused(keys, made.text)
     assert list(await keys.refresh()) == [f"key:{made.key.id}"]
     assert list(await keys.refresh()) == []
+
+
+async def test_a_key_that_was_replaced_is_told_like_one_that_was_withdrawn():
+    """Another key under its id, or another secret of it, is not what was shown."""
+    store = MemoryStore()
+    here, there = ApiKeys(store), ApiKeys(store)
+    made = await here.create()
+    await there.refresh()
+    other = msgspec.structs.replace(made.key, digest=b"x" * 32)
+    await store.put("key", [Document(made.key.id, msgspec.json.encode(other))])
+    assert list(await there.refresh()) == [f"key:{made.key.id}"]
+    assert "unknown" in await refused(there, made.text)
+
+
+async def test_a_key_made_while_the_list_is_read_is_not_taken_for_withdrawn():
+    """It is found by who shows it, and stays: nothing of it is cut; the next look confirms it."""
+    store = Counting()
+    keys = ApiKeys(store)
+    await keys.create()
+    store.hold_listing = asyncio.Event()
+    looking = asyncio.ensure_future(keys.refresh())
+    await asyncio.sleep(0)
+    made = await ApiKeys(store).create()
+    assert await keys.verify(made.text)
+    store.hold_listing.set()
+    assert list(await looking) == []
+    before = store.listings
+    assert list(await keys.refresh()) == []
+    assert store.listings == before + 1
+    assert await keys.counts(f"key:{made.key.id}")
+
+
+async def test_a_key_found_while_it_is_listed_stays():
+    """It is in both, and the same key: nothing of it is cut."""
+    store = Counting()
+    keys = ApiKeys(store)
+    made = await keys.create()
+    store.hold_listing = asyncio.Event()
+    looking = asyncio.ensure_future(keys.refresh())
+    await asyncio.sleep(0)
+    assert await keys.verify(made.text)
+    store.hold_listing.set()
+    assert list(await looking) == []
+
+
+async def test_a_key_withdrawn_here_while_the_list_is_read_does_not_come_back():
+    """The list that is older than that does not bring it back."""
+    store = Counting()
+    keys = ApiKeys(store)
+    made = await keys.create()
+    assert await keys.verify(made.text)
+    store.hold_listing = asyncio.Event()
+    looking = asyncio.ensure_future(keys.refresh())
+    await asyncio.sleep(0)
+    await keys.revoke(made.key.id)
+    store.hold_listing.set()
+    assert list(await looking) == [f"key:{made.key.id}"]
+    assert not await keys.counts(f"key:{made.key.id}")
+
+
+async def test_the_first_requests_with_a_new_key_share_one_question():
+    """All of them are let in, also those that come while the store is asked."""
+    store = Counting()
+    keys = ApiKeys(store)
+    made = await keys.create()
+    store.hold = asyncio.Event()
+    asking = [asyncio.ensure_future(keys.verify(made.text)) for _ in range(8)]
+    await asyncio.sleep(0)
+    asking.pop().cancel()
+    store.hold.set()
+    assert len(await asyncio.gather(*asking)) == 7
+    assert store.gets == 1
+
+
+async def test_a_key_that_cannot_be_read_takes_nothing_from_others():
+    """One of a newer version, say: it counts no more, the others are followed; it is told."""
+    store = MemoryStore()
+    keys = ApiKeys(store)
+    good, bad = await keys.create(), await keys.create()
+    await keys.refresh()
+    with capture_logs() as logs:
+        await store.put("key", [Document(bad.key.id, b'{"id": 7}')])
+        assert list(await keys.refresh()) == [f"key:{bad.key.id}"]
+        await refused(keys, bad.text)
+    assert await keys.verify(good.text)
+    assert [key.id for key in await keys.list()] == [good.key.id]
+    assert {(log["log_level"], log["key"]) for log in logs} == {("warning", bad.key.id)}
+
+
+async def test_others_have_their_turn_while_many_keys_are_read():
+    """However many there are: a store in memory never waits by itself."""
+    store = MemoryStore()
+    document = msgspec.json.decode(await stored(store))
+    await store.put(
+        "key",
+        [
+            Document(f"{number:016x}", msgspec.json.encode({**document, "id": f"{number:016x}"}))
+            for number in range(1_000)
+        ],
+    )
+    looking = asyncio.ensure_future(ApiKeys(store).refresh())
+    turns = 0
+    while not looking.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 2
+
+
+async def stored(store):
+    """What is kept of a key that is made in the store."""
+    return await store.get("key", (await ApiKeys(store).create()).key.id)
 
 
 async def test_only_ids_are_withdrawn():
@@ -200,7 +322,7 @@ async def test_all_keys_are_followed_however_many():
     made = [await keys.create() for _ in range(1_001)]
     there = ApiKeys(store)
     await there.refresh()
-    assert all(there.counts(f"key:{each.key.id}") for each in made)
+    assert all([await there.counts(f"key:{each.key.id}") for each in made])
     assert len(await there.list()) == 1_001
 
 
@@ -281,7 +403,7 @@ async def test_a_key_withdrawn_while_it_is_read_is_not_remembered():
     with pytest.raises(BadCredential):
         await reading
     await refused(keys, other.text)
-    assert keys.counts(f"key:{made.key.id}")
+    assert await keys.counts(f"key:{made.key.id}")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from pool.guard.budget import Budget
 from pool.guard.ledger import CostConfig, Ledger, micro_of
 from pool.guard.prices import Price
 from pool.guard.quota import QuotaLimits
-from pool.guard.rates import RateLimit
-from pool.turn import ANYONE, Principal, Usage
+from pool.guard.rates import RateLimit, StoreWindows
+from pool.guard.usage import Group
+from pool.turn import ANYONE, Principal, State, Usage
 from tests.support.spending import Clock, a_turn, memory
 from tests.support.stores import FailingStore
 
@@ -25,11 +26,19 @@ PRICED = CostConfig(
 )
 
 
-def ledger_of(config: CostConfig = PRICED) -> tuple[Ledger, FailingStore]:
-    """A ledger in a memory store of its own."""
+def ledger_of(config: CostConfig = PRICED, *, durable: bool = False) -> tuple[Ledger, FailingStore]:
+    """A ledger in a memory store of its own, which perhaps passes for one with a disk."""
     clock = Clock()
     store = FailingStore(memory(clock))
+    store.durable = store.suspends = durable
     return Ledger(config, store=store, wall=clock), store
+
+
+async def usage_of(*ledgers: Ledger) -> list[Group]:
+    """All that was used by now."""
+    for ledger in ledgers:
+        await ledger.batch.write()
+    return await ledgers[0].usage.query(TODAY, TODAY, ())
 
 
 def used() -> Usage:
@@ -52,24 +61,123 @@ async def test_a_turn_is_admitted_priced_and_settled() -> None:
         (700, 0),
         (1_000, 0),
     ]
-    (total,) = await ledger.usage.query(TODAY, TODAY, ())
+    (total,) = await usage_of(ledger)
     assert (total.totals.turns, total.totals.cost_micro) == (1, 1_000)
     with pytest.raises(RateLimited, match="tokens"):
         await ledger.check(Principal("acme", "ann"))
     assert ledger.turns.held("acme") == 0
 
 
-async def test_an_end_costs_the_store_one_call_more_for_rates_of_tokens_only() -> None:
-    """Budget and usage are counted in one step."""
-    ledger, store = ledger_of(CostConfig(budgets=PRICED.budgets))
-    first, second = a_turn(usage=used()), a_turn(usage=used())
-    for turn in (first, second):
+@pytest.mark.parametrize(("durable", "rows"), [(True, 1), (False, 0)])
+async def test_an_admission_and_an_end_cost_the_store_one_call_each(
+    durable: bool, rows: int
+) -> None:
+    """Budgets and rates of tokens are counted in one step; usage as well, if the store is durable,
+    else a moment later.
+    """
+    config = CostConfig(budgets=PRICED.budgets, rates=PRICED.rates)
+    ledger, store = ledger_of(config, durable=durable)
+    for _ in range(2):
         store.calls.clear()
-        turn.usage = Usage()
+        turn = a_turn()
         await ledger.admit(turn)
+        turn.usage = Usage(input_tokens=1)
         await ledger.settle(turn)
 
     assert store.calls == ["count", "count"]
+    assert len(await ledger.usage.query(TODAY, TODAY, ())) == rows
+    assert (await usage_of(ledger))[0].totals.turns == 2
+
+
+async def test_tokens_are_charged_though_the_answer_was_lost() -> None:
+    """They are in the same step as the budget, once; what is above the limit is carried on."""
+    budget = Budget(name="b", tokens=5_000)
+    config = CostConfig(budgets=(budget,), rates=PRICED.rates)
+    ledger, store = ledger_of(config, durable=True)
+    ann, turn = Principal("acme", "ann"), a_turn()
+    await ledger.admit(turn)
+    turn.usage = Usage(input_tokens=699, requests=1, models=("m",))
+    turn.state = "completed"
+    store.lose("count")
+    with pytest.raises(StoreUnavailable):
+        await ledger.settle(turn)
+
+    await ledger.settle(turn)
+
+    assert (await ledger.check(ann))[1].left == 1
+    more = a_turn()
+    await ledger.admit(more)
+    more.usage = Usage(input_tokens=702)
+    await ledger.settle(more)
+    with pytest.raises(RateLimited) as info:
+        await ledger.check(ann)
+    assert info.value.states[1].left == 0
+
+
+async def test_tokens_are_counted_where_the_rates_are() -> None:
+    """Not with the budgets, if rates have a place of their own."""
+    clock = Clock()
+    store, elsewhere = FailingStore(memory(clock)), FailingStore(memory(clock))
+    ledger = Ledger(PRICED, store=store, wall=clock, windows=StoreWindows(elsewhere))
+    turn = a_turn()
+    await ledger.admit(turn)
+    turn.usage = used()
+
+    await ledger.settle(turn)
+
+    with pytest.raises(RateLimited, match="tokens"):
+        await ledger.check(Principal("acme", "ann"))
+    assert elsewhere.calls == ["count", "count"]
+
+
+@pytest.mark.parametrize(
+    ("state", "usage", "charged"),
+    [
+        ("cancelled", Usage(requests=1), (500, 1_000)),
+        ("cancelled", Usage(input_tokens=30, requests=2, models=("m",)), (500, 1_000)),
+        ("failed", Usage(input_tokens=900, output_tokens=300, requests=2, models=("m",)), None),
+        ("completed", Usage(requests=3, models=("m",)), (500, 1_000)),
+        ("completed", Usage(input_tokens=30, requests=2, models=("m",)), (30, 30)),
+        ("cancelled", Usage(input_tokens=30, models=("m",)), (30, 30)),
+        ("cancelled", Usage(), (0, 0)),
+        ("completed", Usage(models=("m",)), (0, 0)),
+    ],
+)
+async def test_who_cuts_a_turn_off_does_not_have_it_for_nothing(
+    state: State, usage: Usage, charged: tuple[int, int] | None
+) -> None:
+    """What its model had begun was paid for: what was set aside, at least. So is what a provider
+    says nothing about. A turn that asked no model costs nothing, and its cost stays unsaid.
+    """
+    ledger, _ = ledger_of()
+    turn = a_turn()
+    await ledger.admit(turn)
+    turn.state, turn.usage = state, usage
+
+    ledger.price(turn.usage)
+    await ledger.settle(turn)
+
+    standing = [each.spent for each in await ledger.budgets.standing(turn)]
+    assert standing == list(charged or (1_200, 1_500))
+    (group,) = await usage_of(ledger)
+    assert group.totals.unpriced == int(usage.requests > 0 and usage.cost_usd is None)
+    if not (usage.input_tokens or usage.output_tokens):
+        assert usage.cost_usd is None
+
+
+async def test_an_admission_whose_answer_was_lost_takes_nothing() -> None:
+    """When it is voided all is as before, also the tenant's place."""
+    ledger, store = ledger_of()
+    turn = a_turn()
+    store.lose("count")
+    with pytest.raises(StoreUnavailable):
+        await ledger.admit(turn)
+    assert [each.reserved for each in await ledger.budgets.standing(turn)] == [500, 1_000]
+
+    await ledger.void(turn)
+
+    assert [each.reserved for each in await ledger.budgets.standing(turn)] == [0, 0]
+    assert ledger.turns.held("acme") == 0
 
 
 async def test_a_turn_that_was_not_accepted_costs_nothing() -> None:
@@ -82,7 +190,7 @@ async def test_a_turn_that_was_not_accepted_costs_nothing() -> None:
     await ledger.withdraw(turn)
 
     assert {each.reserved for each in await ledger.budgets.standing(turn)} == {0}
-    assert await ledger.usage.query(TODAY, TODAY, ()) == []
+    assert await usage_of(ledger) == []
     assert ledger.turns.held("acme") == 0
 
 
@@ -110,7 +218,8 @@ async def test_a_tenant_has_so_many_turns_here() -> None:
 async def test_a_turn_that_moved_is_settled_where_it_ended() -> None:
     """The process that it left counts it no more, the other settles it from its record."""
     clock = Clock()
-    store = memory(clock)
+    store = FailingStore(memory(clock))
+    store.suspends = True
     here, there = (Ledger(PRICED, store=store, wall=clock) for _ in range(2))
     turn = a_turn()
     await here.admit(turn)
@@ -126,13 +235,13 @@ async def test_a_turn_that_moved_is_settled_where_it_ended() -> None:
         (700, 0),
         (1_000, 0),
     ]
-    (total,) = await here.usage.query(TODAY, TODAY, ())
+    (total,) = await usage_of(there)
     assert total.totals.turns == 1
 
 
 async def test_settling_may_be_tried_again() -> None:
     """A store that was gone for a moment loses nothing and counts nothing twice."""
-    ledger, store = ledger_of()
+    ledger, store = ledger_of(durable=True)
     turn = a_turn()
     await ledger.admit(turn)
     turn.usage = used()
@@ -147,7 +256,7 @@ async def test_settling_may_be_tried_again() -> None:
     await ledger.settle(turn)
 
     assert (await ledger.budgets.standing(turn))[0].spent == 700
-    assert (await ledger.usage.query(TODAY, TODAY, ()))[0].totals.turns == 1
+    assert (await usage_of(ledger))[0].totals.turns == 1
     assert ledger.turns.held("acme") == 0
 
 
@@ -192,7 +301,7 @@ async def test_what_an_agent_makes_up_harms_no_counter(cost_usd: float) -> None:
 
     tokens, money = await ledger.budgets.standing(turn)
     assert (tokens.spent, money.spent) == (10**12, 1_000)
-    (total,) = await ledger.usage.query(TODAY, TODAY, ())
+    (total,) = await usage_of(ledger)
     assert (total.totals.input_tokens, total.totals.unpriced) == (0, 1)
 
 

@@ -68,11 +68,21 @@ def test_a_turn_of_several_models_is_charged_as_of_the_dearest() -> None:
     assert Prices({"small": SMALL, "big": BIG}).cost_of(used("small", "big")) == 4_500
 
 
-def test_a_turn_without_tokens_costs_nothing() -> None:
-    """An agent without a model needs no price."""
+def test_a_turn_without_a_model_costs_nothing() -> None:
+    """Its agent needs no price."""
     prices = Prices()
 
-    assert prices.cost_of(Usage(requests=1, models=("new",))) == 0
+    assert prices.cost_of(Usage(models=("new",))) == 0
+    assert not prices.unpriced
+
+
+def test_tokens_that_nobody_reports_are_not_free() -> None:
+    """A provider that was asked, and says nothing of tokens, was not for nothing: it is not known
+    what that cost, whatever the model's price is.
+    """
+    prices = Prices({"m": Price(input=1, output=2)})
+
+    assert prices.cost_of(Usage(requests=3, models=("m",))) is None
     assert not prices.unpriced
 
 

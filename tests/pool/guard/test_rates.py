@@ -13,15 +13,13 @@ from pool.guard.rates import (
     RateLimit,
     Rates,
     StoreWindows,
-    limit_field,
-    policy_field,
 )
 from pool.guard.rates_redis import RedisWindows
 from pool.turn import Principal
 from tests.contract.stores import Opening, every_store
 from tests.support.redis_servers import cluster, redis_server, sentinels
 from tests.support.spending import NOON, Clock, memory
-from tests.support.stores import FailingStore
+from tests.support.stores import FailingStore, YieldingStore
 
 ANN = Principal("acme", "ann")
 BOB = Principal("acme", "bob")
@@ -167,22 +165,31 @@ async def test_a_store_that_is_gone_is_told() -> None:
         await rates.check(ANN)
 
 
-async def test_the_header_fields_say_quota_and_rest() -> None:
-    """In the words of draft-ietf-httpapi-ratelimit-headers-10; seconds are rounded up."""
-    rates, clock, _ = rates_of(
-        RateLimit(amount=5), RateLimit(who="tenant", what="tokens", amount=9, window_s=3_600)
-    )
-    clock.now += 0.5
+async def test_a_window_is_full_only_if_it_is() -> None:
+    """Many that ask at once under a shorter limit of their tenant take nothing from the longer one
+    of their own, which is not taken for full.
+    """
+    clock = Clock(NOON)
+    store = FailingStore(memory(clock))
+    limits = [RateLimit(amount=10, window_s=86_400), RateLimit(who="tenant", amount=5)]
+    rates = Rates(limits, windows=StoreWindows(YieldingStore(store)), wall=clock)
 
-    states = await rates.check(ANN)
+    answers = await asyncio.gather(*(rates.check(ANN) for _ in range(20)), return_exceptions=True)
 
-    assert policy_field(states) == (
-        '"principal-requests-60";q=5;w=60;qu="requests", '
-        '"tenant-tokens-3600";q=9;w=3600;qu="tokens"'
-    )
-    assert (
-        limit_field(states) == '"principal-requests-60";r=4;t=60, "tenant-tokens-3600";r=9;t=3600'
-    )
+    assert sum(not isinstance(each, Exception) for each in answers) == 5
+    clock.now += 60
+    assert [state.left for state in await rates.check(ANN)] == [4, 4]
+
+
+async def test_a_request_costs_the_store_one_call() -> None:
+    """Also one that is refused, under limits of requests and of tokens."""
+    rates, _, store = rates_of(RateLimit(amount=1), RateLimit(what="tokens", amount=5, window_s=9))
+    await rates.check(ANN)
+    with pytest.raises(RateLimited):
+        await rates.check(ANN)
+    await rates.check(BOB)
+
+    assert store.calls == ["count", "count", "count"]
 
 
 @pytest.mark.parametrize(
@@ -257,6 +264,9 @@ async def _use_up(url: str) -> None:
         )
         assert Counter(type(each).__name__ for each in answers) == {"list": 10, "RateLimited": 30}
         await both[0].charge(BOB, 250)
+        # whatever others have counted for a moment: full is what is full now
+        full = [each for rates in both for each in rates._full.values()]
+        assert full and all(until <= now + 1 for until in full)
         with pytest.raises(RateLimited, match="tokens"):
             await both[1].check(BOB)
     finally:

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool.errors import ConfigError, TooLarge
-from pool.guard.redact import RedactionConfig, Redactor
-from pool.guard.redact_logs import RedactLogs
+from pool.errors import TooLarge
+from pool.guard.redact import Redactor
 from pool.guard.redact_placeholders import Placeholders
 
 REDACTOR = Redactor()
@@ -34,6 +33,8 @@ FOUND = [
     ("2001:db8::1 and fe80::1.", "[ip-1] and [ip-2]."),
     ("at [2001:db8:0:0:0:0:0:1]:443", "at [[ip-1]]:443"),
     ("::ffff:192.0.2.1", "[ip-1]"),
+    ("+49 (0)30 12345678, or +44 20 7946 0958.", "[phone-1], or [phone-2]."),
+    ("ring +4930123456", "ring [phone-1]"),
     ("sk-proj-" + "a1B2-_" * 8, "[secret-1]"),
     ("key=sk-ant-api03-" + "x" * 90 + "!", "key=[secret-1]!"),
     ("ghp_" + "a" * 36, "[secret-1]"),
@@ -74,6 +75,8 @@ LEFT = [
     "DE89 3704",
     "030 123456, +49, +0 123 456 789",
     "at 12:30:45, std::vector, ::, 999.1.1.1, v1.2.3, 1.2.3.4.5",
+    "127.0.0.1:8080, 0.0.0.0, ::1, [::1]:80",
+    "DE89 3704 0044 0532 0130 0A, a+1234567, +1 2",
     "sk-short, AKIA, eyJ.eyJ, ghp_x, task-" + "a" * 30,
     "-----BEGIN PUBLIC KEY-----, -----END PRIVATE KEY-----",
     "https://example.com/a:b@c",
@@ -128,7 +131,7 @@ def test_of_overlapping_finds_the_longest_first_one_counts() -> None:
 
 def test_only_the_kinds_that_are_wanted_are_found() -> None:
     """The others stay."""
-    redactor = Redactor(RedactionConfig(kinds=("ip",)).kinds)
+    redactor = Redactor(("ip",))
     assert redactor.redact("ann@example.com 192.0.2.1").text == "ann@example.com [ip-1]"
 
 
@@ -159,37 +162,8 @@ def test_any_text_comes_back_as_it_was(text: str) -> None:
     assert result.restore(result.text) == text
 
 
-def test_modes_are_per_tenant() -> None:
-    """One that is not named has the default."""
-    config = RedactionConfig(mode="logs", tenants={"acme": "model", "free": "off"})
-    assert [config.mode_of(each) for each in ("acme", "free", "other")] == ["model", "off", "logs"]
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"mode": "all"}, "mode"),
-        ({"tenants": {"acme": "all"}}, r"tenants\.acme"),
-        ({"kinds": ("literal",)}, "kinds"),
-    ],
-)
-def test_mistakes_in_the_configuration_are_named(options: dict[str, Any], named: str) -> None:
-    """With the option, when it is made."""
-    with pytest.raises(ConfigError, match=named):
-        RedactionConfig(**options)
-
-
-def test_logs_are_redacted_for_the_tenants_that_want_it() -> None:
-    """Every value of the line; what is nested beyond measure is left out."""
-    step = RedactLogs(RedactionConfig(mode="logs", tenants={"free": "off"}))
-    deep: Any = "x"
-    for _ in range(200):
-        deep = [deep]
-    line = {"event": "from ann@example.com", "n": 1, "to": ["ann@example.com"], "deep": deep}
-    assert step(None, "info", dict(line)) == {
-        "event": "from [email-1]",
-        "n": 1,
-        "to": ["[email-1]"],
-        "deep": "[nested too deep]",
-    }
-    assert step(None, "info", {**line, "tenant": "free"}) == {**line, "tenant": "free"}
+def test_secrets_that_are_known_are_found_whatever_they_look_like() -> None:
+    """The longest first; what is too short to tell anything is left."""
+    redactor = Redactor((), known=("correct horse", "correct horse battery", "short", "a.c[d]ef"))
+    result = redactor.redact("correct horse battery, correct horse, short, a.c[d]ef, abc[d]ef")
+    assert result.text == "[secret-1], [secret-2], short, [secret-3], abc[d]ef"

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from pool import AgentPool, PoolConfig
 from pool.errors import AgentDegraded, InvalidRequest, StoreUnavailable
 from pool.guard.switches import Switches
+from pool.store.cabinet import Document
 from pool.store.memory import MemoryStore
 from tests.support.serving import echo
 from tests.support.serving_agents import Held
@@ -23,6 +25,11 @@ class Away(MemoryStore):
     """A store that can be away, or broken."""
 
     error: Exception | None = None
+    listings = 0
+
+    async def documents(self, kind, after, limit):
+        self.listings += 1
+        return await super().documents(kind, after, limit)
 
     async def changes(self, kind):
         if self.error is not None:
@@ -128,6 +135,33 @@ async def test_what_is_disabled_stays_so_while_the_store_is_away():
     await asyncio.sleep(2)
     switches.check("a")
     await switches.stop()
+
+
+async def test_nothing_is_read_while_nothing_changes():
+    """Looking every second costs one small question."""
+    store = Away()
+    switches = Switches(store)
+    await switches.disable("a")
+    for _ in range(10):
+        await switches.refresh()
+    assert store.listings == 1
+
+
+async def test_a_switch_that_cannot_be_read_is_off():
+    """One of a newer version, say: its agent rests, and the others are followed all the same."""
+    store = MemoryStore()
+    switches = Switches(store)
+    with capture_logs() as logs:
+        await store.put("switch", [Document("a", b'{"agent": 7}')])
+        await switches.disable("b", reason="too dear")
+        await switches.refresh()
+    for agent in ("a", "b"):
+        with pytest.raises(AgentDegraded, match="disabled by an operator"):
+            switches.check(agent)
+    assert logs[0]["agent"] == "a"
+    await switches.enable("a")
+    await switches.refresh()
+    switches.check("a")
 
 
 async def test_the_disabled_are_listed():

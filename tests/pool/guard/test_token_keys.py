@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.warnings import InsecureKeyLengthWarning
 
 from pool.errors import StoreUnavailable
 from pool.guard.caller import BadCredential
@@ -179,7 +181,7 @@ async def test_without_keys_nobody_is_told_that_the_token_is_bad(answer):
 
 
 async def test_keys_that_are_had_outlive_an_outage_of_the_issuer():
-    """Known keys go on counting while there are no newer ones."""
+    """Known keys go on counting while there are no newer ones, and nobody waits for those."""
     clock = Clock()
     async with issuing() as issuer:
         issuer.keys = [jwk(private("RS"), "one")]
@@ -191,6 +193,93 @@ async def test_keys_that_are_had_outlive_an_outage_of_the_issuer():
         assert await tokens.verify(text)
         assert await tokens.verify(text)
         assert issuer.asked == 2
+        issuer.hold.clear()
+        clock.now += 61
+        async with asyncio.timeout(2):
+            assert await tokens.verify(text)
+        await issuer.asked_in_vain.wait()
+        assert issuer.asked == 3
+        await tokens.close()
+
+
+async def test_keys_that_are_had_do_not_outlive_a_day_of_outage():
+    """Whoever has a withdrawn key and keeps us from asking for newer ones does not win for ever."""
+    clock = Clock()
+    async with issuing() as issuer:
+        issuer.keys = [jwk(private("RS"), "one")]
+        tokens = checker(issuer.url, clock)
+        text = token(private("RS"), "RS256", "one")
+        await tokens.verify(text)
+        issuer.answer = (500, b"")
+        for _ in range(10):
+            clock.now += 8_600
+            assert await tokens.verify(text)
+            await tokens._keys._fetch()
+        clock.now += 401
+        with pytest.raises(StoreUnavailable):
+            await tokens.verify(text)
+        issuer.answer = None
+        clock.now += 2
+        assert await tokens.verify(text)
+
+
+async def test_keys_are_fetched_anew_before_they_are_too_old():
+    """From five minutes on, while callers go on with the old ones."""
+    clock = Clock()
+    async with issuing() as issuer:
+        issuer.keys = [jwk(private("RS"), "one")]
+        tokens = checker(issuer.url, clock)
+        text = token(private("RS"), "RS256", "one")
+        await tokens.verify(text)
+        issuer.hold.clear()
+        clock.now += 301
+        assert await tokens.verify(text)
+        await issuer.asked_in_vain.wait()
+        issuer.hold.set()
+        await tokens._keys._fetch()
+        clock.now += 299
+        assert await tokens.verify(text)
+        assert issuer.asked == 2
+
+
+async def test_a_remembered_token_is_refused_after_its_key_was_withdrawn():
+    """That it was good is not remembered longer than the key that said so."""
+    clock = Clock()
+    async with issuing() as issuer:
+        issuer.keys = [jwk(private("RS"), "one"), jwk(private("ES"), "two")]
+        tokens = checker(issuer.url, clock)
+        text = token(private("RS"), "RS256", "one")
+        assert await tokens.verify(text)
+        assert await tokens.verify(text)
+        issuer.keys = issuer.keys[1:]
+        clock.now += 601
+        with pytest.raises(BadCredential):
+            await tokens.verify(text)
+
+
+async def test_a_remembered_token_is_checked_with_a_key_that_took_its_keys_name():
+    """Another key under the same name did not sign it."""
+    clock = Clock()
+    async with issuing() as issuer:
+        issuer.keys = [jwk(private("RS"), "one")]
+        tokens = checker(issuer.url, clock)
+        text = token(private("RS"), "RS256", "one")
+        assert await tokens.verify(text)
+        issuer.keys = [jwk(private("RS", "other"), "one")]
+        clock.now += 601
+        with pytest.raises(BadCredential):
+            await tokens.verify(text)
+
+
+async def test_a_short_key_that_is_published_checks_nothing():
+    """Fewer than 2048 bits of RSA are no signature, whoever publishes them."""
+    weak = rsa.generate_private_key(65_537, 1_024)  # noqa: S505 - the point of it
+    async with issuing() as issuer:
+        issuer.keys = [jwk(weak, "weak")]
+        with pytest.warns(InsecureKeyLengthWarning):
+            text = token(weak, "RS256", "weak")
+        with pytest.raises(BadCredential):
+            await checker(issuer.url).verify(text)
 
 
 async def test_an_issuer_that_is_not_there_is_an_outage():

@@ -11,6 +11,7 @@ from pool.errors import ConfigError
 from pool.guard.caller import BadCredential
 from pool.guard.token_keys import token_checker
 from pool.guard.token_rules import TokenRules
+from pool.guard.tokens import StaticKey, Tokens
 from pool.turn import Principal
 from tests.support.tokens import (
     AUDIENCE,
@@ -165,12 +166,43 @@ async def test_what_is_no_token_is_refused(text):
     await refused(text)
 
 
-@pytest.mark.parametrize("number", ["Infinity", "NaN", "1e999", "9" * 5_000])
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "1e999", "9" * 400, "9" * 5_000])
 async def test_numbers_that_are_none_are_refused(number):
     """JSON of Python knows them; a signed token may have them all the same."""
     body = json.dumps(claims(exp="EXP")).replace('"EXP"', number).encode()
     text = jwt.api_jws.encode(body, SECRET, algorithm="HS256", headers={"typ": "JWT"})
     await refused(text)
+
+
+async def test_that_a_token_was_good_is_remembered_until_its_end():
+    """Leeway included, and no longer: then it is checked like any other, and refused."""
+    end = 2_000_000_000
+    now = [end + 29.0]
+    checker = Tokens(rules(), StaticKey(rules()), wall=lambda: now[0])
+    text = token(exp=end)
+    caller = await checker.verify(text)
+    assert await checker.verify(text) is caller
+    now[0] = end + 30.0
+    assert await checker.verify(text) is not caller
+
+
+async def test_so_many_tokens_are_remembered():
+    """The oldest is forgotten first, and what is kept is none that could be used."""
+    checker = Tokens(rules(), StaticKey(rules()), remembered_max=2)
+    texts = [token(sub=name) for name in ("ann", "bob", "eve")]
+    callers = [await checker.verify(text) for text in texts]
+    assert len(checker._good) == 2
+    assert not any(text in repr(vars(checker)) for text in texts)
+    assert await checker.verify(texts[2]) is callers[2]
+    assert await checker.verify(texts[0]) is not callers[0]
+
+
+async def test_a_token_that_is_too_long_is_refused():
+    """However good it is: nobody has to read it."""
+    checker = token_checker(rules())
+    assert await checker.verify(token(more="x" * 5_000))
+    with pytest.raises(BadCredential):
+        await checker.verify(token(more="x" * 7_000))
 
 
 @pytest.mark.parametrize("kid", [7, ["a"], "x" * 300, "a b", "a\n"])
@@ -270,3 +302,4 @@ def test_a_short_rsa_key_is_refused_at_the_start():
 def test_nothing_shows_a_key():
     """Neither the rules nor what checks by them."""
     assert SECRET not in repr(rules()) + repr(token_checker(rules()))
+    assert SECRET not in str(list(rules().__rich_repr__()))

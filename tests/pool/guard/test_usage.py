@@ -9,11 +9,12 @@ import time
 from datetime import date, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from pool.errors import ConfigError, InvalidRequest, StoreUnavailable
 from pool.guard.periods import day_of
 from pool.guard.usage import Group, Totals, UsageBook, UsageConfig, total_of
-from pool.guard.usage_tables import usage_csv, usage_json
+from pool.guard.usage_tables import session_table, usage_csv, usage_json, usage_table
 from pool.turn import Turn, Usage
 from tests.contract.stores import Opening, every_store
 from tests.support.spending import NOON, Clock, a_turn, memory
@@ -28,10 +29,11 @@ def used(*models: str, tokens: int = 10) -> Usage:
     )
 
 
-def book_of(clock: Clock | None = None) -> tuple[UsageBook, FailingStore]:
-    """A book in a memory store of its own."""
+def book_of(clock: Clock | None = None, *, durable: bool = False) -> tuple[UsageBook, FailingStore]:
+    """A book in a memory store of its own, which perhaps says that it is durable."""
     clock = clock or Clock()
     store = FailingStore(memory(clock))
+    store.durable = durable
     return UsageBook(store, wall=clock, config=UsageConfig(keep_days=30)), store
 
 
@@ -126,13 +128,85 @@ async def test_a_row_is_written_down_once() -> None:
 
 async def test_many_rows_are_read_in_parts() -> None:
     """More rows than a page has, and more numbers than a call may ask for, are all added up."""
-    book, _ = book_of()
+    book, _ = book_of(durable=True)
     for number in range(1_100):
         await note(book, a_turn(user=f"u{number}", usage=used()), 1)
 
     assert len(await book.query(TODAY, TODAY, ["user"])) == 1_100
     assert (await book.query(TODAY, TODAY, ()))[0].totals.cost_micro == 1_100
     assert (await book.query(TODAY, TODAY, (), user="u7"))[0].totals.turns == 1
+
+
+@pytest.mark.parametrize(("durable", "most"), [(False, 1_000), (True, 10_000)])
+async def test_a_day_has_so_many_rows(durable: bool, most: int) -> None:
+    """From then on users are counted without their names, of those who have none yet; nobody's
+    turns are lost, it is said once, and the next day begins anew.
+    """
+    clock = Clock()
+    book, _ = book_of(clock, durable=durable)
+    with capture_logs() as logs:
+        for number in range(most + 5):
+            await note(book, a_turn(user=f"u{number}", usage=used(), at=clock.now), 1)
+        await note(book, a_turn(user="u7", usage=used()), 1)
+
+    assert (await book.query(TODAY, TODAY, ()))[0].totals.turns == most + 6
+    assert (await book.query(TODAY, TODAY, (), user=""))[0].totals.turns == 5
+    assert (await book.query(TODAY, TODAY, (), user="u7"))[0].totals.turns == 2
+    assert [each["rows"] for each in logs] == [most]
+    assert repr(book) == f"<UsageBook {most + 1} rows written>"
+    for _ in range(2):
+        clock.now += 86_400
+        await note(book, a_turn(user="new", usage=used(), at=clock.now), 1)
+    assert repr(book) == "<UsageBook 2 rows written>"
+    later = day_of(clock.now)
+    assert (await book.query(later, later, ["user"]))[0].values == ("new",)
+
+
+async def test_rows_without_users_are_no_reason_to_remember_more() -> None:
+    """Beyond twice as many rows they are written down each time, and counted all the same."""
+    book, store = book_of()
+    for number in range(2_001):
+        await note(book, a_turn(tenant=f"t{number}", user="", usage=used()), 1)
+    store.calls.clear()
+    await note(book, a_turn(tenant="t2000", user="", usage=used()), 1)
+
+    assert store.calls == ["put", "count"]
+    assert (await book.query(TODAY, TODAY, (), tenant="t2000"))[0].totals.turns == 2
+
+
+async def test_a_store_in_memory_keeps_usage_for_a_month() -> None:
+    """However long it is configured to be kept."""
+    clock = Clock()
+    book = UsageBook(memory(clock), wall=clock)
+    await note(book, a_turn(usage=used()), 1)
+    clock.now += 32 * 86_400
+
+    assert await book.forget() == 1
+
+
+async def test_another_tenants_rows_are_not_read() -> None:
+    """However many there are, a tenant's own answer takes one page of a day."""
+    book, store = book_of()
+    for number in range(1_100):
+        await note(book, a_turn(tenant=f"t{number}", usage=used()), 1)
+    store.calls.clear()
+
+    (group,) = await book.query(TODAY, TODAY, ["tenant"], tenant="t7")
+
+    assert (group.values, group.totals.turns) == (("t7",), 1)
+    assert store.calls == ["documents", "counts"]
+
+
+async def test_an_answer_has_so_many_lines_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for more is told to ask for less."""
+    monkeypatch.setattr("pool.guard.usage.GROUPS_MAX", 2)
+    book, _ = book_of()
+    for user in ("a", "b", "c"):
+        await note(book, a_turn(user=user, usage=used()), 1)
+
+    assert len(await book.query(TODAY, TODAY, ["tenant"])) == 1
+    with pytest.raises(InvalidRequest, match="more than 2 lines: ask about fewer days"):
+        await book.query(TODAY, TODAY, ["user"])
 
 
 async def test_rows_are_forgotten_after_their_time() -> None:
@@ -181,9 +255,9 @@ GROUPS = [
 
 def test_usage_as_json() -> None:
     """Money in US dollars; null if no turn had a price."""
-    told = json.loads(usage_json(GROUPS, ["tenant", "model"], TODAY, TODAY))
+    told = json.loads(usage_json(usage_table(GROUPS, ["tenant", "model"], TODAY, TODAY)))
 
-    assert (told["since"], told["until"], told["by"]) == (
+    assert (told["from"], told["to"], told["by"]) == (
         "2026-11-21",
         "2026-11-21",
         ["tenant", "model"],
@@ -204,7 +278,9 @@ def test_usage_as_json() -> None:
 
 def test_usage_as_csv() -> None:
     """A line of names, quotes where they are needed, and no formulas for a spreadsheet."""
-    names, first, second = csv.reader(io.StringIO(usage_csv(GROUPS, ["tenant", "model"])))
+    names, first, second = csv.reader(
+        io.StringIO(usage_csv(usage_table(GROUPS, ["tenant", "model"], TODAY, TODAY)))
+    )
 
     assert names[:3] == ["tenant", "model", "turns"] and len(names) == len(first) == len(second)
     assert first == ["acme", "m", "3", "10", "5", "3", "0", "1.5", "1"]
@@ -214,5 +290,14 @@ def test_usage_as_csv() -> None:
 
 def test_nothing_used_is_an_empty_table() -> None:
     """The names are there all the same."""
-    assert usage_csv([], []).count("\n") == 1
-    assert json.loads(usage_json([], [], TODAY, TODAY))["usage"] == []
+    table = usage_table([], [], TODAY, TODAY)
+    assert usage_csv(table).count("\n") == 1
+    assert json.loads(usage_json(table))["usage"] == []
+
+
+def test_a_session_is_one_line() -> None:
+    """Without days, and with its id."""
+    told = json.loads(usage_json(session_table("s1", total_of([(used(), 5)]))))
+
+    assert (told["session_id"], told["by"], "from" in told) == ("s1", [], False)
+    assert (told["usage"][0]["turns"], told["usage"][0]["cost_usd"]) == (1, 0.000005)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 SECRET = "canary-77aa"
 ROOT = Path(__file__).parents[3]
@@ -20,7 +21,12 @@ from pool.telemetry.logs import configure
 from pool.telemetry.processors import loop_exception_handler
 
 SECRET = "canary-" + "77aa"
-logs, lines = configure(format=sys.argv[1], level=sys.argv[2])
+redact = None
+if "redact" in sys.argv:
+    from pool.guard.privacy import Privacy
+    from pool.guard.privacy_config import PrivacyConfig
+    redact = Privacy(PrivacyConfig(default="logs", kinds=()), known=(SECRET,)).logs
+logs, lines = configure(format=sys.argv[1], level=sys.argv[2], redact=redact)
 log = structlog.get_logger("app")
 
 def fail(text):
@@ -67,10 +73,10 @@ lines.flush()
 """
 
 
-def run(format_: str, level: str) -> str:
+def run(format_: str, level: str, *more: str) -> str:
     """What the program writes to standard error."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, format_, level],
+        [sys.executable, "-c", PROGRAM, format_, level, *more],
         cwd=ROOT,
         capture_output=True,
         timeout=30,
@@ -134,6 +140,15 @@ def test_debug_is_where_texts_are() -> None:
     """The one level at which an operator asks for whole exceptions gives them, in both formats."""
     assert SECRET in run("json", "debug")
     assert SECRET in run("console", "debug")
+
+
+@pytest.mark.parametrize("format_", ["json", "console"])
+def test_what_is_redacted_is_not_even_in_texts(format_: str) -> None:
+    """Debug still gives whole exceptions, but for what was to be taken out of them."""
+    text = run(format_, "debug", "redact")
+    assert SECRET not in text
+    assert "ValueError: [secret-1]" in text
+    assert "<object>" in text and "turn ended" in text
 
 
 def test_values_that_json_does_not_know_are_named() -> None:

@@ -12,6 +12,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from pool.guard.privacy import Privacy
+from pool.guard.privacy_config import PrivacyConfig
 from pool.observer import (
     ActorStartedNotice,
     ActorStoppedNotice,
@@ -83,6 +85,16 @@ def written(*notices: Notice, level: Any = "info") -> list[dict[str, Any]]:
     for notice in notices:
         logs.notice(notice)
     return [msgspec.json.decode(line) for line in stream.getvalue().splitlines()]
+
+
+def test_names_that_callers_chose_are_redacted_if_it_is_wanted() -> None:
+    """They may look like a card; what is ours stays as it is."""
+    notice = ended()
+    notice.turn.session_id = "4111111111111111"
+    stream = BytesIO()
+    Logs(LineWriter(stream), redact=Privacy(PrivacyConfig(default="logs")).logs).notice(notice)
+    line = msgspec.json.decode(stream.getvalue())
+    assert (line["session_id"], line["turn_id"], line["tenant"]) == ("[card-1]", "t1", "acme")
 
 
 def told(*notices: Notice) -> list[dict[str, Any]]:

@@ -4,12 +4,14 @@ import asyncio
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from pool.guard.budget_notices import BudgetNotice
 from pool.observer import (
     ActorStartedNotice,
     ActorStoppedNotice,
     AgentStateNotice,
     LimitChangedNotice,
     LoopBlockedNotice,
+    ModelDecidedNotice,
     ScaledNotice,
     TasksLeakedNotice,
     TurnEndedNotice,
@@ -92,6 +94,43 @@ def test_counts_turns_by_agent_and_state() -> None:
     assert found["actorpool_tokens_total", "a", "output"] == 9
 
 
+def test_turns_without_a_price_are_counted() -> None:
+    """Those that used tokens whose cost is not known; what used nothing costs nothing."""
+    metrics = Metrics(["a"])
+    metrics.notice(ended())
+    priced, unused = ended(), ended()
+    priced.turn.usage.cost_usd = 0.0
+    unused.turn.usage = Usage()
+    metrics.notice(priced)
+    metrics.notice(unused)
+
+    assert samples(metrics)["actorpool_unpriced_turns_total", "a"] == 1
+
+
+def test_what_is_told_of_budgets_is_counted() -> None:
+    """By budget and outcome, whichever agent it was about; of nobody's name there is a word."""
+    metrics = Metrics(["a"])
+    for outcome in ("alert", "alert", "refused"):
+        metrics.notice(
+            BudgetNotice(
+                agent="other",
+                outcome=outcome,
+                budget="team",
+                unit="micro",
+                subject=SECRET,
+                period="2026-11",
+                spent=1,
+                limit=2,
+                percent=50,
+            )
+        )
+
+    found = samples(metrics)
+    assert found["actorpool_budget_notices_total", "team", "alert"] == 2
+    assert found["actorpool_budget_notices_total", "team", "refused"] == 1
+    assert SECRET not in metrics.page()[0].decode()
+
+
 def test_distributions_are_cumulative_and_include_their_bounds() -> None:
     """A value equal to a bound is under it; the last bucket and the count hold everything."""
     metrics = Metrics(["a"])
@@ -124,6 +163,7 @@ def test_counts_what_happens_to_actors_limits_and_tasks() -> None:
         LoopBlockedNotice("a", "t1", 1.2, "m:f:1"),
         TurnMovedNotice("a", "t1", "taken_over"),
         WebhookNotice("a", "t1", "put_off"),
+        ModelDecidedNotice("a", "t1", "fell_back", SECRET, SECRET),
     ):
         metrics.notice(notice)
     found = samples(metrics)
@@ -137,6 +177,7 @@ def test_counts_what_happens_to_actors_limits_and_tasks() -> None:
     assert found["actorpool_loop_blocked_total", "a"] == 1
     assert found["actorpool_turns_moved_total", "a", "taken_over"] == 1
     assert found["actorpool_webhooks_total", "a", "put_off"] == 1
+    assert found["actorpool_model_decisions_total", "a", "fell_back"] == 1
 
 
 def test_an_agent_that_is_not_configured_makes_no_series() -> None:
@@ -145,6 +186,16 @@ def test_an_agent_that_is_not_configured_makes_no_series() -> None:
     metrics.notice(ended(agent="stranger"))
     metrics.notice(TurnRefusedNotice("stranger", "overloaded", "t"))
     assert not [key for key in samples(metrics) if "stranger" in key]
+
+
+def test_tripped_breakers_are_read_at_the_scrape() -> None:
+    """By agent: a breaker's name, which holds an address, is not on the page."""
+    metrics = Metrics(["a"])
+    tripped = 2
+    metrics.watch_breakers("a", lambda: tripped)
+    assert samples(metrics)["actorpool_model_breakers_tripped", "a"] == 2
+    tripped = 0
+    assert samples(metrics)["actorpool_model_breakers_tripped", "a"] == 0
 
 
 def test_gauges_are_read_at_the_scrape() -> None:

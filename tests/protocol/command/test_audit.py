@@ -11,8 +11,9 @@ import pytest
 
 from pool.guard.audit import Audit, Sink
 from pool.guard.audit_file import FileSink
-from pool.guard.audit_records import Head, Seal
+from pool.guard.audit_records import Head, Seal, head_of
 from pool.guard.audit_store import StoreSink
+from pool.store.base import Store
 from pool.turn import Principal
 from tests.protocol.command.test_cli_store import STORE, stored
 from tests.support.process import completed
@@ -24,11 +25,17 @@ KEY = b"a key of thirty-two bytes or more"
 
 
 async def life(
-    sink: Sink, *, key: bytes | None = None, at: float = 1_700_000_000.0, user: str = "ann"
+    sink: Sink,
+    *,
+    key: bytes | None = None,
+    at: float = 1_700_000_000.0,
+    user: str = "ann",
+    heads: Store | None = None,
+    chain: str = "p1",
 ) -> Head:
     """A process leaves two records and closes its log."""
     seal = Seal(key)
-    audit = Audit(sink, chain="p1", seal=seal, wall=lambda: at)
+    audit = Audit(sink, chain=chain, seal=seal, heads=heads, wall=lambda: at)
     await audit.open()
     who = Principal("acme", user, ("user", "admin"))
     audit.record("turn.accept", "accepted", who, "turn:t1", "r1")
@@ -98,6 +105,61 @@ async def test_rotated_files_are_one_log(tmp_path: Path) -> None:
     )
 
 
+async def test_a_log_that_was_cut_before_a_restart_is_found(tmp_path: Path) -> None:
+    """Its process seals whatever end it finds: but a chain that was not closed is told of, whoever
+    has the key; only who knows that it was a crash can say so.
+    """
+    path = tmp_path / NAME
+    head = await life(FileSink(path), key=KEY)
+    (tmp_path / "key").write_bytes(KEY)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]))
+    cut_at = head_of(lines[1])
+    await life(FileSink(path), key=KEY)
+    code, said = verified(tmp_path, NAME, "--key-file", "key")
+    assert (code, len(said)) == (1, 2)
+    assert "p1: was not closed after record 2, and went on with 3" in said[1]
+    assert cut_at is not None and head.number == 4
+    ended = ("--ended", f"p1:2:{cut_at.hash}")
+    assert verified(tmp_path, NAME, "--key-file", "key", *ended)[0] == 0
+
+
+async def test_files_are_compared_with_what_the_store_knows(tmp_path: Path) -> None:
+    """Who cuts off the end of a file, closes it anew or not, does not change that."""
+    path = tmp_path / NAME
+    async with stored(tmp_path) as store:
+        await life(FileSink(path), heads=store)
+        await life(FileSink(tmp_path / "other"), heads=store, chain="p2")
+    assert verified(tmp_path, NAME, *STORE)[0] == 0
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]))
+    code, said = verified(tmp_path, NAME, *STORE)
+    assert (code, said[-1]) == (1, "p1: records 3 to 4 are missing at the end")
+    async with stored(tmp_path) as store:
+        await life(FileSink(path), heads=store)
+    code, said = verified(tmp_path, NAME)
+    assert code == 1
+    assert "was cut off after record 2: its process found that when it came back" in said[-1]
+
+
+@pytest.mark.parametrize("how", ["cut", "garbled", "no gzip"])
+async def test_a_damaged_packed_file_is_said(tmp_path: Path, how: str) -> None:
+    """In a line with what to do, by both commands."""
+    await life(FileSink(tmp_path / NAME))
+    data = gzip.compress((tmp_path / NAME).read_bytes())
+    half = len(data) // 2
+    damaged = {
+        "cut": data[:half],
+        "garbled": data[:half] + b"\xff" * 64 + data[half + 64 :],
+        "no gzip": b"x" * 100,
+    }
+    (tmp_path / "audit.gz").write_bytes(damaged[how])
+    for what in ("verify", "export"):
+        said = refused(tmp_path, what, "audit.gz")
+        assert "FILE = 'audit.gz'" in said
+        assert len(said.splitlines()) == 1
+
+
 async def test_a_sealed_log_needs_its_key(tmp_path: Path) -> None:
     """Without it, or with another, nothing in it is genuine."""
     await life(FileSink(tmp_path / NAME), key=KEY)
@@ -160,7 +222,8 @@ async def test_records_are_exported_as_a_table(tmp_path: Path) -> None:
 async def test_what_was_asked_wrongly_is_said(tmp_path: Path) -> None:
     """In a line, with the option and the remedy."""
     await life(FileSink(tmp_path / NAME))
-    assert "not both" in refused(tmp_path, "verify", NAME, *STORE)
+    assert "there is no such file" in refused(tmp_path, "verify", NAME, *STORE)
+    assert "CHAIN:NUMBER:HASH" in refused(tmp_path, "verify", NAME, "--ended", "p1:x:y")
     assert "CHAIN:NUMBER:HASH" in refused(tmp_path, "verify", NAME, "--head", "p1:x:y")
     assert "No such file" in refused(tmp_path, "verify", "other")
     assert "No such file" in refused(tmp_path, "verify", NAME, "--key-file", "other")

@@ -10,6 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from pool.guard.audit_file import FileSink
+from pool.store.memory import MemoryStore
+from protocol.command.audited import noting
+from protocol.settings import AuditSettings
+from tests.contract.steps import answer
+from tests.protocol.command.test_cli_store import stored
 from tests.protocol.command.test_serve import peer
 from tests.support.process import completed
 
@@ -126,6 +132,66 @@ def test_a_log_that_cannot_be_kept_is_a_mistake(
         assert message in done.stderr
         assert "Traceback" not in done.stderr
     assert "ap_" not in completed("keys", "list", *STORE, directory=tmp_path).stdout
+
+
+async def test_a_deleted_session_is_recorded(tmp_path: Path) -> None:
+    """As every command that changes what a store has: by its process's own log."""
+    async with stored(tmp_path) as store:
+        await answer(store)
+    done = completed(
+        *("sessions", "delete", "s1", "--tenant", "acme", "--yes", *STORE),
+        directory=tmp_path,
+        environ=IN_FILE,
+    )
+    assert done.returncode == 0, done.stderr
+    records = exported(tmp_path, f"{NAME}.commands")
+    assert ("admin.delete_session", "done") in said(records)
+
+
+def test_what_cannot_wait_is_done_though_it_cannot_be_recorded(tmp_path: Path) -> None:
+    """The kill switch and the withdrawal of a key: on standard error is why it is not in the log.
+    What can wait is not done.
+    """
+    key = completed("keys", "create", *STORE, directory=tmp_path).stdout.strip()
+    (tmp_path / f"{NAME}.commands").mkdir()
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = completed(*arguments, *STORE, directory=tmp_path, environ=IN_FILE)
+        return done.returncode, done.stderr
+
+    for arguments in (("agents", "disable", "echo"), ("keys", "revoke", key.split("_")[1])):
+        code, error = run(*arguments)
+        assert code == 0
+        assert "this is not in the audit log: audit" in error
+    code, error = run("agents", "enable", "echo")
+    assert (code, "the audit log cannot be opened" in error) == (1, True)
+    assert "echo" in completed("agents", "list", *STORE, directory=tmp_path).stdout
+    assert completed("keys", "list", *STORE, directory=tmp_path).stdout == ""
+
+
+async def test_commands_wait_for_each_others_log(tmp_path: Path) -> None:
+    """One that comes while another is at it is recorded behind it."""
+    other = FileSink(tmp_path / f"{NAME}.commands")
+    await other.open("c1")
+    settings = AuditSettings(to=str(tmp_path / NAME))
+    noting_it = noting(settings, MemoryStore())
+    entering = asyncio.ensure_future(noting_it.__aenter__())
+    await asyncio.sleep(0)
+    await other.close()
+    notes = await entering
+    notes.done("disable_agent", "agent:echo")
+    await noting_it.__aexit__(None, None, None)
+    records = await asyncio.to_thread(exported, tmp_path, f"{NAME}.commands")
+    assert ("admin.disable_agent", "done") in said(records)
+
+
+def test_a_store_that_forgets_keeps_no_log(tmp_path: Path) -> None:
+    """It would be full one day, and refuse all turns: that is said at the start."""
+    done = completed(
+        *("serve", "--port", "0", "--store", "memory"), directory=tmp_path, environ=IN_STORE
+    )
+    assert done.returncode == 1
+    assert "audit.to" in done.stderr and "name a file" in done.stderr
 
 
 async def test_a_key_seals_the_log(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ def test_says_what_would_run(tmp_path: Path) -> None:
         f"store   {tmp_path}/actorpool/actorpool.db",
         "hooks   refused: there is no secret",
         "audit   off",
+        "limits  none",
+        "budgets none",
+        "prices  0 configured, genai-prices",
         "log     auto, from info on",
     ]
     assert done.stderr == ""

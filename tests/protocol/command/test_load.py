@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pool.agents.chat import ChatFactory
 from pool.agents.demo import demo, demo_gate
 from pool.config import AgentSpec
 from pool.errors import ConfigError
@@ -74,7 +75,9 @@ def test_a_gate_is_found() -> None:
 
 def test_a_model_is_an_agent() -> None:
     """A model is served by the built-in agent."""
-    assert callable(loaded(model="openai:some-model", instructions="be kind").agent)
+    made = loaded(model="openai:some-model", instructions="be kind").agent
+    assert isinstance(made, ChatFactory)
+    assert made.instructions == "be kind"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pool.store.limits import Retention
 from pool.store.urls import store_of
 from pool.turn import SessionInfo
 from protocol.command.migrate import migrate
-from protocol.settings import StoreSettings
+from protocol.settings import AuditSettings, StoreSettings
 from tests.contract.steps import OTHER, S1, S2, accept, answer, log_of, make_turn, transcript_of
 from tests.support.redis_servers import redis_server
 
@@ -86,10 +86,10 @@ async def same(old: Store, new: Store) -> None:
             assert begins == begun or begins.seq == begun.seq == 0
 
 
-async def moved(source: str, target: str) -> int:
+async def moved(source: str, target: str, *, audit: str = "off") -> int:
     """The exit code of a migration."""
     settings = [StoreSettings(url=url, lease_s=LEASE_S) for url in (source, target)]
-    return await migrate(settings[0], settings[1], {})
+    return await migrate(settings[0], settings[1], {}, audit=AuditSettings(to=audit))
 
 
 @pytest.mark.parametrize("kinds", ["sqlite redis", "redis sqlite", "sqlite redis redis sqlite"])
@@ -130,6 +130,17 @@ async def test_it_can_be_repeated(tmp_path: Path, capsys: Captured) -> None:
             await answer(store, "more")
         assert await moved(source, target) == 1
         assert "1 sessions are not the same in both" in capsys.readouterr().out
+
+
+async def test_a_migration_is_noted(tmp_path: Path) -> None:
+    """Where to, without a password, and how many sessions."""
+    with places("redis sqlite", tmp_path) as (source, target):
+        async with opened(source) as store:
+            await answer(store)
+        assert await moved(source, target, audit=str(tmp_path / "audit")) == 0
+    text = (tmp_path / "audit.commands").read_text()
+    assert '"action":"admin.migrate"' in text
+    assert '"reason":"1 sessions"' in text
 
 
 @pytest.mark.parametrize("option", ["--from", "--to"])

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
 
 from pool.errors import InvalidRequest, NotFound, SessionBusy
+from pool.guard.audit import Audit
+from pool.guard.audit_records import read_line
+from pool.guard.audit_store import StoreSink, lines_of
 from pool.store.base import SessionKey, StateChange, Store
 from pool.store.memory import MemoryStore
 from pool.turn import Turn, TurnError, TurnRequest
 from protocol.command import operate, records
+from protocol.command.audited import Notes
 from tests.contract.steps import OTHER, S1, S2, accept, answer, commit, make_turn, transcript_of
 
 Captured = pytest.CaptureFixture[str]
@@ -182,7 +187,7 @@ async def test_what_is_not_there_is_said(session: str) -> None:
     with pytest.raises(NotFound, match="there is no session"):
         await operate.list_turns(store, "other", session, 10, as_json=False)
     with pytest.raises(NotFound, match="there is no session"):
-        await operate.delete_session(store, "other", session)
+        await operate.delete_session(store, Notes(None), "other", session)
     with pytest.raises(NotFound, match="there is no turn"):
         await operate.show_turn(store, "Anone", with_events=False, as_json=False)
 
@@ -191,7 +196,7 @@ async def test_ids_are_checked() -> None:
     """What cannot be an id never becomes a key."""
     store = MemoryStore()
     with pytest.raises(InvalidRequest, match="session must be"):
-        await operate.delete_session(store, "acme", "../s1")
+        await operate.delete_session(store, Notes(None), "acme", "../s1")
     with pytest.raises(InvalidRequest, match="tenant must be"):
         await operate.list_sessions(store, "a*", 10, as_json=False)
     with pytest.raises(InvalidRequest, match="tenant must be"):
@@ -208,9 +213,9 @@ async def test_a_session_is_deleted_when_nothing_runs_in_it(capsys: Captured) ->
     turn = make_turn()
     _, lease = await accept(store, turn)
     with pytest.raises(SessionBusy):
-        await operate.delete_session(store, "acme", "s1")
+        await operate.delete_session(store, Notes(None), "acme", "s1")
     await commit(store, lease, turn)
-    assert await operate.delete_session(store, "acme", "s1") == 0
+    assert await operate.delete_session(store, Notes(None), "acme", "s1") == 0
     assert lines(capsys) == ["session s1 of tenant acme is forgotten"]
     assert await store.turn(turn.id) is None
 
@@ -240,7 +245,7 @@ async def test_a_dead_letter_goes_again_as_a_new_turn(capsys: Captured) -> None:
     """
     store = MemoryStore()
     old = await dead(store)
-    assert await operate.requeue_dead_letters(store, [old.id]) == 0
+    assert await operate.requeue_dead_letters(store, Notes(None), [old.id]) == 0
     (line,) = lines(capsys)
     new_id = line.split()[4].rstrip(",")
     assert line == f"{old.id} goes again as {new_id}, session s1"
@@ -260,7 +265,7 @@ async def test_a_turn_goes_again_once(capsys: Captured) -> None:
     store = MemoryStore()
     old = await failed(store)
     for word in ("goes", "went"):
-        assert await operate.requeue_turns(store, [old.id]) == 0
+        assert await operate.requeue_turns(store, Notes(None), [old.id]) == 0
         assert f" {word} again as " in lines(capsys)[0]
     claim = await store.claim(S1, "server")
     assert claim is not None
@@ -273,7 +278,7 @@ async def test_a_turn_goes_again_behind_the_one_that_runs(capsys: Captured) -> N
     old = await failed(store)
     running = make_turn()
     _, lease = await accept(store, running)
-    assert await operate.requeue_turns(store, [old.id]) == 0
+    assert await operate.requeue_turns(store, Notes(None), [old.id]) == 0
     new_id = lines(capsys)[0].split()[4].rstrip(",")
     inbox = await store.inbox(lease, "")
     assert list(inbox.turns) == [new_id]
@@ -284,7 +289,7 @@ async def test_only_what_did_not_end_well_goes_again(capsys: Captured) -> None:
     store = MemoryStore()
     good = await answer(store)
     bad = await failed(store)
-    assert await operate.requeue_turns(store, [good.id, "a b", "Anone", bad.id]) == 1
+    assert await operate.requeue_turns(store, Notes(None), [good.id, "a b", "Anone", bad.id]) == 1
     out, error = capsys.readouterr()
     assert out.startswith(f"{bad.id} goes again")
     assert error.splitlines() == [
@@ -292,7 +297,7 @@ async def test_only_what_did_not_end_well_goes_again(capsys: Captured) -> None:
         "actorpool: turn must be 1 to 64 of A-Z a-z 0-9 _ -",
         "actorpool: there is no turn Anone",
     ]
-    assert await operate.requeue_dead_letters(store, [bad.id]) == 1
+    assert await operate.requeue_dead_letters(store, Notes(None), [bad.id]) == 1
     assert f"there is no dead letter {bad.id}" in capsys.readouterr().err
 
 
@@ -300,11 +305,11 @@ async def test_dead_letters_can_be_put_aside(capsys: Captured) -> None:
     """They are listed no more, and stay turns of their sessions."""
     store = MemoryStore()
     turn = await dead(store)
-    assert await operate.delete_dead_letters(store, [turn.id]) == 0
+    assert await operate.delete_dead_letters(store, Notes(None), [turn.id]) == 0
     assert lines(capsys) == [f"{turn.id} is no longer listed"]
     assert await store.dead_letters(None, 10) == []
     assert await store.turn(turn.id) is not None
-    assert await operate.delete_dead_letters(store, [turn.id]) == 1
+    assert await operate.delete_dead_letters(store, Notes(None), [turn.id]) == 1
     assert "there is no dead letter" in capsys.readouterr().err
 
 
@@ -313,9 +318,35 @@ async def test_what_the_agent_keeps_is_not_touched() -> None:
     store = MemoryStore()
     await answer(store, "one", change=StateChange("f", b"state"))
     old = await failed(store)
-    await operate.requeue_turns(store, [old.id])
+    await operate.requeue_turns(store, Notes(None), [old.id])
     claim = await store.claim(S1, "server")
     assert claim is not None
     state = await store.load(claim.lease, "helper", claim.turns[0][1].id)
     assert state.data == b"state"
     assert [message.content for message in await transcript_of(store, S1)] == ["one", "hi"]
+
+
+async def test_what_was_changed_is_noted() -> None:
+    """Each session, turn and dead letter by itself, by whom; what was refused was not done."""
+    store, log = MemoryStore(), MemoryStore()
+    audit = Audit(StoreSink(log), chain="c1")
+    await audit.open()
+    notes = Notes(audit)
+    bad, letter, again = await failed(store), await dead(store), await dead(store)
+    await answer(store, key=S2)
+    await operate.requeue_turns(store, notes, [bad.id, "none"])
+    await operate.requeue_dead_letters(store, notes, [again.id, "none"])
+    await operate.delete_dead_letters(store, notes, [letter.id, "none"])
+    await operate.delete_session(store, notes, S2.tenant, S2.id)
+    with pytest.raises(SessionBusy):
+        await operate.delete_session(store, notes, S1.tenant, S1.id)
+    await audit.close()
+    read = [read_line(line) async for _, line in lines_of(log, "c1")]
+    done = [each[1] for each in read if each is not None and each[1].action[:6] == "admin."]
+    assert [(each.action, each.outcome, each.subject) for each in done] == [
+        ("admin.requeue_turn", "done", f"turn:{bad.id} tenant:acme"),
+        ("admin.requeue_turn", "done", f"turn:{again.id} tenant:acme"),
+        ("admin.delete_dead_letter", "done", f"turn:{letter.id}"),
+        ("admin.delete_session", "done", f"session:{S2.id} tenant:{S2.tenant}"),
+    ]
+    assert {each.user for each in done} == {f"uid:{os.getuid()}"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from protocol.command.table import moment, table
 
 
@@ -49,3 +51,9 @@ def test_a_moment_is_in_utc() -> None:
     """Times are to the second; what has not happened is a dash."""
     assert moment(1_700_000_000.9) == "2023-11-14 22:13:20Z"
     assert moment(None) == "-"
+
+
+@pytest.mark.parametrize("seconds", [8.64e15, 1e300, float("inf")])
+def test_a_moment_beyond_all_calendars_is_its_number(seconds: float) -> None:
+    """Whoever made it, what else is in the list can be read."""
+    assert moment(seconds) == f"{seconds:g}"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -9,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.web import Response
 from standardwebhooks import Webhook as Standard
 from standardwebhooks import WebhookVerificationError
@@ -22,6 +20,7 @@ from protocol import encode
 from protocol.webhook.config import WebhookConfig
 from protocol.webhook.poster import Poster
 from tests.contract.steps import finish, make_turn
+from tests.support.names import Names
 from tests.support.receiver import Receiver, receiving
 
 pytestmark = pytest.mark.real_time
@@ -30,34 +29,6 @@ SECRET = "whsec_" + "A" * 32
 OPEN = WebhookConfig(secret=SECRET, allow_private=True, allow_http=True)
 # Lets HTTP go to public addresses only.
 PUBLIC = WebhookConfig(secret=SECRET, allow_http=True)
-
-
-class Names(AbstractResolver):
-    """Looks names up in a script: an answer for each time that it is asked, the last one again."""
-
-    def __init__(self, *answers: tuple[str, ...]) -> None:
-        self.asked = 0
-        self._answers = answers
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        answer = self._answers[min(self.asked, len(self._answers) - 1)]
-        self.asked += 1
-        if not answer:
-            raise OSError(None, "no such name")
-        return [_resolved(host, port, address) for address in answer]
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
-
-
-def _resolved(host: str, port: int, address: str) -> ResolveResult:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    flags = socket.AI_NUMERICHOST
-    return ResolveResult(
-        hostname=host, host=address, port=port, family=family, proto=0, flags=flags
-    )
 
 
 def turn_for(url: str, state: State = "completed") -> Turn:
@@ -288,7 +259,7 @@ async def test_an_address_in_the_url_is_checked_again() -> None:
     """What was accepted under another configuration is refused under this one."""
     async with receiving() as receiver, Poster(PUBLIC) as poster:
         failure = await failure_of(poster, receiver.url)
-    assert "an address that this server does not post to" in failure.reason
+    assert "an address that this server does not connect to" in failure.reason
     assert (failure.final, receiver.got) == (True, [])
 
 
@@ -316,7 +287,7 @@ async def test_what_can_be_told_from_the_url_is_told_at_once() -> None:
     """`check` is what a caller hears about before the turn is accepted."""
     poster = Poster(PUBLIC)
     poster.check("http://receiver.example/")
-    with pytest.raises(InvalidRequest, match="does not post to"):
+    with pytest.raises(InvalidRequest, match="does not connect to"):
         poster.check("http://127.0.0.1/")
 
 

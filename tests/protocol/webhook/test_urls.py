@@ -44,12 +44,12 @@ def test_ordinary_urls_may_be_posted_to(url: str) -> None:
         ("https://receiver.example:0/", "must have port 80, 443, or one above 1023"),
         ("https://receiver.example:99999/", "is no URL"),
         ("https://[::1/", "is no URL"),
-        ("https://127.0.0.1/", "an address that this server does not post to"),
-        ("https://[::1]/", "an address that this server does not post to"),
-        ("https://[::ffff:10.0.0.1]/", "an address that this server does not post to"),
-        ("https://[fe80::1%25eth0]/", "an address that this server does not post to"),
-        ("https://169.254.169.254/latest/meta-data", "does not post to"),
-        ("https://256.0.0.1/", "does not post to"),
+        ("https://127.0.0.1/", "an address that this server does not connect to"),
+        ("https://[::1]/", "an address that this server does not connect to"),
+        ("https://[::ffff:10.0.0.1]/", "an address that this server does not connect to"),
+        ("https://[fe80::1%25eth0]/", "an address that this server does not connect to"),
+        ("https://169.254.169.254/latest/meta-data", "does not connect to"),
+        ("https://256.0.0.1/", "does not connect to"),
         ("https://receiver.example/\r\nHost: x", "has characters that a URL cannot have"),
         ("https://receiver.example/\0", "has characters that a URL cannot have"),
         ("https://receiver.example\\@evil.example/", "has characters that a URL cannot have"),
@@ -94,7 +94,7 @@ def test_permission_is_given_in_the_configuration() -> None:
     assert checked("http://127.0.0.1:9000/", OPEN).port == 9000
     listed = WebhookConfig(allow_private=("10.0.0.0/8",), allow_http=True)
     assert checked("http://10.1.2.3/", listed).host == "10.1.2.3"
-    with pytest.raises(InvalidRequest, match="does not post to"):
+    with pytest.raises(InvalidRequest, match="does not connect to"):
         checked("http://127.0.0.1/", listed)
     with pytest.raises(InvalidRequest, match="must begin with https"):
         checked("http://127.0.0.1/", WebhookConfig(allow_private=True))

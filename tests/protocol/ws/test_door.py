@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from pool.errors import StoreUnavailable
 from pool.guard.keys import ApiKeys
+from pool.store.memory import MemoryStore
 from pool.turn import Principal
 from protocol.authenticate.config import AuthConfig
 from protocol.config import ServerConfig
@@ -142,6 +144,17 @@ async def test_hello_in_time_is_enough():
 WITH_KEYS = AuthConfig(mode="keys")
 
 
+class Away(MemoryStore):
+    """A store whose documents can be away."""
+
+    away = False
+
+    async def get(self, kind, id):  # noqa: A002 - the word of the protocol
+        if self.away:
+            raise StoreUnavailable("the store is away")
+        return await super().get(kind, id)
+
+
 async def key(peer, user, tenant="acme"):
     """A new key, as a header."""
     made = await ApiKeys(peer.pool.store).create(tenant=tenant, user=user)
@@ -198,6 +211,48 @@ async def test_a_ticket_of_somebody_else_is_closed_with_4403():
         async with connected(peer, headers=await key(peer, "ann")) as talk:
             await talk.say("hello", ticket=bobs)
             assert (await talk.closed()).code == 4403
+
+
+async def test_a_ticket_of_one_process_is_good_in_another():
+    """Two servers of a store: whichever the hello comes to lets its owner in."""
+    store = MemoryStore()
+    async with (
+        serving(auth=WITH_KEYS, store=store) as here,
+        serving(auth=WITH_KEYS, store=store) as there,
+    ):
+        issued = await ticket(here, await key(here, "ann"))
+        async with talking(there, hello={"ticket": issued}) as talk:
+            assert (await talk.ask("turn", session_id="s", input="hi"))["type"] == "accepted"
+
+
+async def test_a_ticket_that_cannot_be_looked_up_is_no_bad_ticket():
+    """While the store is away the connection is closed with 1011: its client may come again."""
+    store = Away()
+    async with serving(auth=WITH_KEYS, store=store) as peer:
+        issued = await ticket(peer, await key(peer, "ann"))
+        store.away = True
+        async with connected(peer) as talk:
+            await talk.say("hello", ticket=issued)
+            closed = await talk.closed()
+        assert (closed.code, closed.reason) == (1011, "the store is away")
+        store.away = False
+        async with talking(peer, hello={"ticket": issued}) as talk:
+            assert talk.welcome["type"] == "welcome"
+
+
+async def test_whoever_does_not_say_who_they_are_keeps_nobody_out():
+    """Of ten connections one may be of a stranger; who has said so by a header has the others."""
+    async with serving(auth=WITH_KEYS, ws=WsConfig(max_connections=10)) as peer:
+        ann = await key(peer, "ann")
+        issued = await ticket(peer, ann)
+        async with connected(peer) as stranger, connected(peer) as another:
+            assert (await another.closed()).code == 4429
+            async with talking(peer, headers=ann), talking(peer, headers=ann):
+                pass
+            await stranger.say("hello", ticket=issued)
+            assert (await stranger.hear())["type"] == "welcome"
+            async with connected(peer):
+                assert len(peer.server.connections) >= 2
 
 
 async def test_a_tenant_has_its_own_limit_on_connections():

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from protocol.webhook.addresses import EVERYWHERE, may_connect
+from pool.guard.addresses import EVERYWHERE, may_connect
 
 PRIVATE = [
     "0.0.0.0",

@@ -1,4 +1,7 @@
-"""Which addresses the server may post to. Pure: nothing is looked up here."""
+"""Which addresses this process may connect to on somebody's word: a webhook's, an MCP server's.
+
+Pure: nothing is looked up here.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from ipaddress import (
     ip_network,
 )
 from typing import Final
+
+from pool.errors import ConfigError
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -30,8 +35,17 @@ _EMBEDDING: Final = (
 EVERYWHERE: Final[Sequence[Network]] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
+def read_networks(allow_private: bool | tuple[str, ...]) -> Sequence[Network]:
+    """The networks that an option `allow_private` allows besides public addresses: none, all, or
+    those that it lists. `ConfigError` if one cannot be read.
+    """
+    if isinstance(allow_private, bool):
+        return EVERYWHERE if allow_private else ()
+    return tuple(map(_read_network, allow_private))
+
+
 def may_connect(address: str, allowed: Sequence[Network]) -> bool:
-    """Whether the server may connect to an address: a public one, or one of the `allowed`.
+    """Whether it may be connected to an address: a public one, or one of the `allowed`.
 
     Private, loopback, link-local, shared (carrier NAT), multicast, unspecified and other special
     addresses are not public (RFC 6890), nor are IPv6 forms of such an IPv4 address.
@@ -44,6 +58,14 @@ def may_connect(address: str, allowed: Sequence[Network]) -> bool:
         return True
     special = any(found.version == network.version and found in network for network in _SPECIAL)
     return found.is_global and not found.is_multicast and not special
+
+
+def _read_network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        remedy = "write networks as 10.1.0.0/16 or fd00::/8, the part after the prefix zero"
+        raise ConfigError("allow_private", text, remedy) from None
 
 
 def _meant(address: Address) -> Address:

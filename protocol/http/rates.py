@@ -1,0 +1,69 @@
+"""What answers say of the caller's limits, and the connections that streamed answers take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from typing import TYPE_CHECKING
+
+from pool.errors import RateLimited
+from pool.guard.rates import RateState
+from pool.turn import Turn, TurnRequest
+from protocol.http.reply import Headers
+
+if TYPE_CHECKING:
+    from protocol.http.request import Request
+    from protocol.server import Server
+
+# How soon another stream may have ended, in seconds.
+_SOON_S = 1.0
+
+
+def rate_headers(states: Sequence[RateState]) -> Headers:
+    """How a caller stands under its limits (draft-ietf-httpapi-ratelimit-headers-10); nothing
+    without any.
+    """
+    if not states:
+        return ()
+    policy = [
+        f'"{name}";q={amount};w={window_s};qu="{what}"'
+        for name, what, amount, window_s, _, _ in states
+    ]
+    limit = [f'"{name}";r={left};t={ceil(ends_in_s)}' for name, _, _, _, left, ends_in_s in states]
+    return (("RateLimit-Policy", ", ".join(policy)), ("RateLimit", ", ".join(limit)))
+
+
+async def accept(
+    server: Server, request: Request, asked: TurnRequest, session: str | None
+) -> tuple[Turn, bool]:
+    """Have a turn accepted: it, and whether it is new. The answer, whichever it will be, says how
+    the caller's limits stand.
+    """
+    accepted = await server.pool.accept(
+        asked,
+        session=session,
+        idempotency_key=request.idempotency_key,
+        principal=request.principal,
+        request_id=request.request_id,
+    )
+    if accepted.rates:
+        request.more_headers = (*request.more_headers, *rate_headers(accepted.rates))
+    return accepted.turn, accepted.new
+
+
+@contextmanager
+def stream_place(server: Server, request: Request) -> Iterator[None]:
+    """One of the connections that the caller's tenant may have, for an answer that is streamed;
+    `RateLimited` if it has them all.
+    """
+    quota, tenant = server.pool.ledger.connections, request.principal.tenant
+    if not quota.take(tenant):
+        raise RateLimited(
+            "your tenant has as many streams and WebSockets open here as it may",
+            retry_after_s=_SOON_S,
+        )
+    try:
+        yield
+    finally:
+        quota.give(tenant)
