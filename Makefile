@@ -13,7 +13,7 @@ run: setup
 	@exec $(BIN)/actorpool serve $(ARGS)
 
 test: lint types
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

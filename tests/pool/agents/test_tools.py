@@ -219,7 +219,7 @@ def takes_hidden(value: OnlyForTypes) -> None:
         ([functools.partial(takes_many, 1)], "a tool is a function whose name"),
         ([42], "a tool is a function whose name"),
     ],
-    ids=lambda given: None if isinstance(given, str) else repr(given)[:40],
+    ids=["custom", "many", "positional", "hidden", "twice", "lambda", "partial", "number"],
 )
 def test_what_cannot_be_a_tool_is_refused(given, remedy):
     """The error names the tool and says what to do."""

@@ -262,7 +262,9 @@ def test_free_form_data_is_as_json_gives_it() -> None:
     assert decode_plain(encode_plain(value, "metadata")) == {"a": [1, 2], "b": None, "3": "c"}
 
 
-@pytest.mark.parametrize("value", [object(), {(1, 2): 3}, {"a": {1j}}], ids=str)
+@pytest.mark.parametrize(
+    "value", [object(), {(1, 2): 3}, {"a": {1j}}], ids=["object", "key", "set"]
+)
 def test_what_is_not_plain_data_is_refused(value: object) -> None:
     """What has no form in JSON is named by what it is for."""
     with pytest.raises(InvalidRequest, match="metadata cannot be written as JSON") as caught:
