@@ -4,6 +4,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -102,6 +103,9 @@ class Acceptor:
             raise
         if session is None or not session.held:
             dispatcher.leave(key.tenant)
+            if accepted.new:
+                # whoever runs it settles for it
+                self._billing.let_go(record)
             if accepted.others:
                 # it was left behind with turns in it: they go before this one
                 self._turns.moving.released(self._sessions.get(key), accepted.lease)
@@ -131,6 +135,10 @@ class Acceptor:
             if self._store.durable and not isinstance(error, LeaseLost):
                 self._doubts.turn(record, repeatable=idempotency_key is not None)
             raise
+        except asyncio.CancelledError:
+            # at the end of the process: the store may have it
+            self._billing.let_go(record)
+            raise
         except BaseException:
             self._billing.withdraw(record)
             raise
@@ -150,7 +158,6 @@ class Acceptor:
     def _elsewhere(self, taken: LiveTurn, accepted: Accepted, key: SessionKey) -> Entry:
         turn = taken.record if accepted.new else accepted.turn
         if accepted.new:
-            self._billing.let_go(turn)
             self._tell_accepted(taken)
             if accepted.owner == self._name:
                 # the store thinks that the session is here: it was, or an answer was lost

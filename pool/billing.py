@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -47,6 +48,7 @@ class Billing:
         self._timer: asyncio.TimerHandle | None = None
         self._writing = asyncio.Lock()
         self._forgotten_at = 0.0
+        self._closed = False
         self._loop = asyncio.get_running_loop()
 
     # --- before a turn
@@ -84,7 +86,12 @@ class Billing:
             if any(line.budget.model is not None for line in grant.lines):
                 recalling = self._spawn(self._insist(lambda: self._recall_model(turn, max_tokens)))
                 self._recalling[turn.id] = recalling
-                recalling.add_done_callback(lambda _: self._recalling.pop(turn.id, None))
+                recalling.add_done_callback(partial(self._found_model, turn.id))
+
+    def _found_model(self, turn_id: str, recalling: asyncio.Task[Any]) -> None:
+        # it may have gone and come back meanwhile
+        if self._recalling.get(turn_id) is recalling:
+            del self._recalling[turn_id]
 
     async def recalled(self, turn: LiveTurn) -> None:
         """Wait until it is known which model a turn was granted, before it runs."""
@@ -123,13 +130,14 @@ class Billing:
         else:
             max_tokens = self.max_tokens.get(record.agent)
             self._see_to(record, lambda: self.ledger.settle(record, max_tokens))
-        if self._timer is None:
+        if self._timer is None and not self._closed:
             self._timer = self._loop.call_later(_WRITE_S, self._ring)
 
     def _see_to(self, turn: Turn, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have something counted about a turn, for as long as it is known whether it was."""
         if not self.ledger.suspends:
-            _at_once(turn, step())
+            if not _at_once(turn, step()):
+                self.let_go(turn)
             return
         until = self._wall() + self.ledger.once_s
 
@@ -160,6 +168,7 @@ class Billing:
 
     async def close(self) -> None:
         """Write what is left, if the store takes it soon."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -176,12 +185,14 @@ class Billing:
             )
 
 
-def _at_once(turn: Turn, step: Coroutine[Any, Any, None]) -> None:
-    """Do what a store in memory is asked for: it never waits, and a task would cost more."""
+def _at_once(turn: Turn, step: Coroutine[Any, Any, None]) -> bool:
+    """Do what a store in memory is asked for: it never waits, and a task would cost more. Whether
+    it was done.
+    """
     try:
         step.send(None)
     except StopIteration:
-        return
+        return True
     except StoreUnavailable as error:
         _log.error(
             "what a turn used is not counted; its budgets have paid what was set aside",
@@ -189,6 +200,6 @@ def _at_once(turn: Turn, step: Coroutine[Any, Any, None]) -> None:
             error=error.code,
             remedy=error.detail,
         )
-        return
+        return False
     step.close()
     raise RuntimeError("a store that says that it never suspends has suspended")

@@ -25,9 +25,10 @@ from pool.events import (
 )
 from pool.live import LiveTurn
 from pool.observer import ModelDecidedNotice, Observers, ToolDecidedNotice
+from pool.reported import reported, total
 from pool.store.base import StateChange
 from pool.text import writable
-from pool.turn import PendingCall, Principal, TurnRequest
+from pool.turn import PendingCall, Principal, TurnRequest, Usage
 
 if TYPE_CHECKING:
     from pool.turns import Turns
@@ -47,6 +48,8 @@ class TurnContext(Struct, eq=False):
     _config: PoolConfig
     _format: str
     _observers: Observers
+    # what attempts used that began before this one, and that its agent does not go on from
+    _before: Usage | None
 
     @property
     def max_steps(self) -> int:
@@ -122,6 +125,7 @@ class TurnContext(Struct, eq=False):
         """Whether the tool may be called; a human's decision about this very call comes first."""
         if not self._turn.at_work:
             raise self._past()
+        self._turn.gated = True
         decided = self._decided(call)
         if decided is not None:
             # used up in the store as well, before it is used: should the process end now it is
@@ -210,7 +214,8 @@ class TurnContext(Struct, eq=False):
         event.at = self._turns.wall()
         self._weigh(turn, _size(event))
         if isinstance(event, UsageReported):
-            event.usage = replace(event.usage, tool_calls=turn.record.usage.tool_calls)
+            usage = total(self._before, reported(event.usage))
+            event.usage = replace(usage, tool_calls=turn.record.usage.tool_calls)
             turn.record.usage = event.usage
             self._turns.billing.check(turn, event.usage)
         elif isinstance(event, ToolCalled):

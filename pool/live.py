@@ -68,6 +68,8 @@ class LiveTurn(Struct, kw_only=True, eq=False):
     riders: tuple[LiveTurn, ...] = ()
     # whether its agent asked others
     has_asked: bool = False
+    # whether its agent asked for a tool
+    gated: bool = False
     # set while it is to end early
     stop: Stop | None = None
     # why its end could not be stored

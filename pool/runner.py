@@ -75,6 +75,8 @@ class Runner:
                     self._config,
                     state_format,
                     self._observers,
+                    # a new attempt reports from nothing; one that goes on from a state has it there
+                    turn.record.usage if turn.record.attempt > 1 and not given.resume else None,
                 )
                 ask = partial(self._ask, agent, given, turn, context)
                 if redactor is not None or state_format != agent.state_format:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 from msgspec.structs import astuple, replace
 
@@ -12,6 +13,9 @@ from pool.events import Event
 from pool.guard.redact import Redactor
 from pool.guard.veil import Veil
 from pool.turn import TurnRequest
+
+# What is looked through within a few milliseconds.
+_LONG_CHARS: Final = 20_000
 
 
 async def run_veiled(
@@ -24,7 +28,9 @@ async def run_veiled(
     """
     salt = f"{context.turn_id}:{context.attempt}"
     veil = Veil(redactor or Redactor(()), given.state, salt=salt)
-    seen = veil.given(given)
+    # of a long input the loop would stand still meanwhile
+    long = len(given.input) > _LONG_CHARS
+    seen = await asyncio.to_thread(veil.given, given) if long else veil.given(given)
     parts: tuple[Any, ...] = (*astuple(context), veil, seen.input)
     veiled = VeiledContext(*parts)
     return await veiled.ended(await agent.run(seen, veiled))

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from pool.agent import Agent, Context, TurnEnd, TurnInput
+from pool.errors import LeaseLost
 from pool.events import ModelDecided, TextDelta, UsageReported
 from pool.guard.answers_config import AnswerCache
 from pool.guard.answers_key import key_of
@@ -83,7 +84,7 @@ class Answers:
         with lead:
             kept = await self._find(key)
             if kept is None:
-                end = await ask()
+                end = await _asked(ask, lead)
                 if isinstance(end, Exception) or turn.stopping:
                     return end
                 answer = _answer_of(end, turn)
@@ -111,10 +112,25 @@ class Answers:
             await self._store.put(key, encoded, self._cache.ttl_s * lasting)
 
 
+async def _asked(ask: Ask, lead: Lead[Answer]) -> TurnEnd | Exception:
+    # What is wrong is so for all that wait: they find out together, not one by one. Not if it is
+    # only that the turn is another process's now.
+    try:
+        end = await ask()
+    except LeaseLost:
+        raise
+    except Exception:
+        lead.answered(None)
+        raise
+    if isinstance(end, Exception):
+        lead.answered(None)
+    return end
+
+
 def _answer_of(end: TurnEnd, turn: LiveTurn) -> Answer | None:
     """What others may be told as well; None if it was for this turn alone."""
     record = turn.record
-    acted = record.usage.tool_calls or record.pending or record.decided or turn.has_asked
+    acted = record.usage.tool_calls or turn.gated or record.decided or turn.has_asked
     # what is appended to a state that was stored on the way fits on no other
     whole = end.status == "done" and not end.marks and not record.resumes and turn.at_work
     if acted or not whole:

@@ -24,7 +24,7 @@ class AnswersAs(Protocol):
     """An agent that says what its answers depend on besides the conversation and the question: its
     model, its instructions, its tools and their options, as one text.
 
-    Agents that are alike may answer for each other; an agent without it is known by its name.
+    Without it an agent is known by its name alone.
     """
 
     @property

@@ -1,8 +1,8 @@
 """Questions that are being answered in this process, so that equal ones cost one answer.
 
-The first turn that asks leads; the others wait for it. If it fails, or is cancelled, the next of
-them leads. If it has an answer that is for itself alone (it called a tool, say), all ask for
-themselves.
+The first turn that asks leads; the others wait for it. If it is cancelled, or broke its actor, the
+next of them leads. If it fails, or has an answer that is for itself alone (it called a tool, say),
+all ask for themselves.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class BudgetRule(Struct, frozen=True, kw_only=True):
     at least one is given.
 
     `at_limit`, when a turn's reservation does not fit: `refuse` it, let it run with the `cheaper`
-    `model`, or `warn`. For one turn: `refuse` stops it where it is, `warn` tells.
+    `model`, or `warn`. For one turn: it is stopped where it is.
 
     `reserve_tokens`, `reserve_usd`: set aside for each running turn (default: the agent's
     `max_tokens`, else 4,000 tokens; 0.01 USD; at most a tenth of the limit). A turn that spends
@@ -67,6 +67,8 @@ class BudgetRule(Struct, frozen=True, kw_only=True):
                 raise ConfigError(option, getattr(self, option), remedy)
         if (self.at_limit == "cheaper") != (self.model is not None):
             raise ConfigError("model", self.model, 'goes with at_limit = "cheaper"')
+        if self.at_limit == "warn" and self.period == "turn":
+            raise ConfigError("at_limit", self.at_limit, "a single turn is stopped: write refuse")
         if self.at_limit == "cheaper" and self.period == "turn":
             raise ConfigError("at_limit", self.at_limit, "a running turn keeps its model")
         if self.scope == "global" and self.of is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import structlog
 from msgspec import Struct
 
-from pool.errors import ConfigError, RateLimited
+from pool.errors import ConfigError, RateLimited, StoreUnavailable
 from pool.guard.budget import Budget, Grant
 from pool.guard.budget_changes import BudgetChanges
 from pool.guard.budgets import ONCE_S, BudgetNotice, Budgets, Spent
@@ -25,6 +26,8 @@ _SOON_S = 1.0
 _SKEW_S = 60.0
 # No turn costs more.
 _USD_MAX = 1e6
+
+_log = structlog.get_logger("pool.guard.ledger")
 
 
 class CostConfig(Struct, frozen=True, kw_only=True):
@@ -67,10 +70,11 @@ class Ledger:
         self.prices = Prices(config.prices, table=table, unknown=unknown)
         self.connections = Quota(config.connections)
         self.turns = Quota(config.turns)
-        # whether answers of the store may be lost: one in memory answers at once, and there is
-        # nothing to remember for who asks again
-        self.suspends = store.suspends
-        once_s, usage_once_s = (ONCE_S, USAGE_ONCE_S) if store.suspends else (0.0, 0.0)
+        of_tokens = any(rate.what == "tokens" for rate in config.rates)
+        # whether answers may be lost: a store in memory answers at once, and there is nothing to
+        # remember for who asks again; not so where tokens are counted elsewhere
+        self.suspends = store.suspends or (windows is not None and of_tokens)
+        once_s, usage_once_s = (ONCE_S, USAGE_ONCE_S) if self.suspends else (0.0, 0.0)
         # for how long what ends a turn may be repeated, in seconds
         self.once_s = once_s - _SKEW_S
         self.usage = UsageBook(store, wall=wall, config=config.usage, once_s=usage_once_s)
@@ -90,7 +94,7 @@ class Ledger:
         # whether nothing limits turns
         self.open = not config.budgets and config.turns == QuotaLimits()
         # whether the end of a turn takes no call of the store of its own
-        self.settles_alone = self.open and not any(rate.what == "tokens" for rate in config.rates)
+        self.settles_alone = self.open and not of_tokens
         self._rates = Rates(config.rates, windows=windows or StoreWindows(store), wall=wall)
         # whether rates are counted where budgets are, and so in one step with them
         self._rates_here = windows is None
@@ -174,8 +178,8 @@ class Ledger:
         if grant is not None and grant.lines:
             await self._settle(turn, grant, spent)
         elif grant is not None:
-            await self._rates.charge(turn, spent.tokens)
             self.batch.add(turn, spent.micro)
+            await self._charge(turn, spent.tokens)
         self.let_go(turn)
 
     async def _settle(self, turn: Turn, grant: Grant, spent: Spent) -> None:
@@ -191,7 +195,14 @@ class Ledger:
         if charges:
             await self._rates.carry(charges, counts[: len(charges)])
         elif not self._rates_here:
-            await self._rates.charge(turn, spent.tokens)
+            await self._charge(turn, spent.tokens)
+
+    async def _charge(self, turn: Turn, tokens: int) -> None:
+        # not again: nobody knows whether they are counted, and the turn itself is
+        try:
+            await self._rates.charge(turn, tokens)
+        except StoreUnavailable as error:
+            _log.warning("tokens of a turn are forgiven", turn_id=turn.id, error=error.code)
 
 
 def spent_by(turn: Turn) -> Spent:

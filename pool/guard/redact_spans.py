@@ -25,14 +25,18 @@ Finder = Callable[[str], Iterable[Span]]
 
 
 def apart(spans: Iterable[Span]) -> list[Span]:
-    """The spans in order, without those that overlap an earlier one. Of two that begin together the
-    longer stays; of two alike the one that was given first.
+    """The spans in order; of one that overlaps an earlier one the rest, unless that is of an e-mail
+    address: a host. Of two that begin together the longer stays; of two alike the one that was
+    given first.
     """
     longest_first = sorted(spans, key=attrgetter("end"), reverse=True)
     kept: list[Span] = []
     end = 0
     for span in sorted(longest_first, key=attrgetter("start")):
-        if span.start >= end:
-            kept.append(span)
-            end = span.end
+        if span.start < end:
+            if span.end <= end or span.kind == "email":
+                continue
+            span = span._replace(start=end)
+        kept.append(span)
+        end = span.end
     return kept

@@ -26,6 +26,9 @@ Classifier = Callable[[str], Awaitable[float]]
 CLASSIFIER: Final = "classifier"
 UNANSWERED: Final = "classifier_unanswered"
 
+# What is matched within a few milliseconds.
+_LONG_CHARS: Final = 50_000
+
 _log = structlog.get_logger("pool.guard.screen")
 
 
@@ -80,7 +83,9 @@ class Screen:
 
     async def check(self, text: str) -> Verdict:
         """What is to follow for the text."""
-        rules = self.matching(text)
+        # in a thread, if the loop would stand still for it
+        long = len(text) > _LONG_CHARS
+        rules = await asyncio.to_thread(self.matching, text) if long else self.matching(text)
         if rules:
             return Verdict(self._config.action, rules)
         if self._classifier is None:

@@ -13,7 +13,14 @@ from structlog.testing import capture_logs
 from pool import AgentPool, AgentSpec, Context, Principal
 from pool.agent import TurnEnd, TurnInput
 from pool.billing import Billing
-from pool.errors import AgentFailed, BudgetExceeded, RateLimited, SessionBusy, StoreUnavailable
+from pool.errors import (
+    AgentFailed,
+    BudgetExceeded,
+    LeaseLost,
+    RateLimited,
+    SessionBusy,
+    StoreUnavailable,
+)
 from pool.events import UsageReported
 from pool.guard.budget import Budget
 from pool.guard.budget_notices import BudgetNotice
@@ -22,13 +29,14 @@ from pool.guard.ledger import CostConfig, Ledger
 from pool.guard.periods import day_of
 from pool.guard.prices import Price
 from pool.guard.quota import QuotaLimits
-from pool.guard.rates import RateLimit
+from pool.guard.rates import RateLimit, StoreWindows
 from pool.guard.usage import Totals
 from pool.live import LiveTurn
 from pool.observer import TurnRefusedNotice
-from pool.store.base import SessionKey
+from pool.store.base import SessionKey, Store
 from pool.store.memory import MemoryStore
 from pool.turn import TurnRequest, Usage
+from tests.support import sweep_cancel
 from tests.support.agents import Held, Notices, Scripted, pooled, ticks, wall
 from tests.support.cluster import LEASE_S, clustered
 from tests.support.faulty import FaultyView
@@ -500,3 +508,115 @@ async def test_a_turn_that_is_given_away_twice_is_paid_for_once() -> None:
 async def _fifty(at: Callable[[int], AgentPool]) -> list[Any]:
     asking = [at(number).ask(f"turn {number}") for number in range(50)]
     return await asyncio.gather(*asking, return_exceptions=True)
+
+
+# --- what agents, stores and processes do to the accounts
+
+
+@pytest.mark.parametrize("budgeted", [True, False])
+async def test_rates_may_be_counted_elsewhere_than_the_memory_store(budgeted: bool) -> None:
+    """That takes time, which a memory store does not: nothing breaks, all is counted."""
+
+    class Elsewhere(StoreWindows):
+        async def add(self, windows: Any) -> Any:
+            await asyncio.sleep(0.001)
+            return await super().add(windows)
+
+    rates = (RateLimit(what="tokens", who="tenant", amount=10**6),)
+    mine = (Budget(name="b", tokens=10**6),) if budgeted else ()
+    async with pooled(
+        spending(10), cost=budgets(*mine, rates=rates), windows=Elsewhere(MemoryStore(clock=wall))
+    ) as pool:
+        for number in range(3):
+            await pool.ask(f"turn {number}")
+        await asyncio.sleep(3)
+        assert (await totals(pool)).turns == 3
+        assert repr(pool.ledger).startswith("<Ledger [0 granted]")
+
+
+async def test_what_an_attempt_used_that_broke_is_paid_too() -> None:
+    """The next one reports from nothing; the turn has used both."""
+
+    async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
+        await ctx.emit(UsageReported(Usage(input_tokens=100, requests=1, models=("m",))))
+        if ctx.attempt == 1:
+            raise SystemExit
+        return TurnEnd(output="said")
+
+    cost = budgets(Budget(name="b", tokens=1_000, reserve_tokens=100))
+    async with pooled(Scripted(run), cost=cost) as pool:
+        turn = await pool.ask("one")
+        await ticks()
+        (line,) = await standing(pool, turn.id)
+    assert (turn.attempt, turn.usage.input_tokens, turn.usage.requests) == (2, 200, 2)
+    assert (turn.usage.cost_usd, line.spent) == (0.002, 200)
+
+
+async def test_a_full_memory_store_gives_the_place_back() -> None:
+    """What could not be counted there never will: the tenant may ask on."""
+    store = FailingStore(MemoryStore(clock=wall))
+    cost = budgets(Budget(name="b", tokens=1_000, reserve_tokens=10), turns=QuotaLimits(each=1))
+    async with pooled(spending(10, wait_s=1), store=store, cost=cost) as pool:
+        turn = await pool.submit("one")
+        store.fail("count")
+        await pool.wait(turn.id, timeout_s=10)
+        store.recover()
+        await ticks()
+        assert (await pool.ask("two")).state == "completed"
+
+
+async def test_a_session_that_is_lost_in_its_takeover_leaves_no_place_taken() -> None:
+    """The turn was accepted, and is somebody else's."""
+
+    class Fenced(FaultyView):
+        fenced = False
+
+        async def inbox(self, lease: Any, after: str) -> Any:
+            if self.fenced:
+                self.fenced = False
+                raise LeaseLost("somebody else has it")
+            return await super().inbox(lease, after)
+
+    first, second = Held(), Held()
+    agents = [AgentSpec(agent=first, max=1), AgentSpec(agent=second, max=4)]
+    async with clustered(Fenced, *agents, cost=CostConfig(turns=QuotaLimits(each=2))) as on:
+        a, b = on.pools
+        await a.submit("one", session="s")
+        await first.until_started(1)
+        on.views[0].die()
+        on.views[1].fail("orphans")
+        await asyncio.sleep(LEASE_S + 1)
+        on.views[1].fenced = True
+        with pytest.raises(StoreUnavailable):
+            await b.submit("two", session="s")
+        on.views[1].recover()
+        await second.until_started(1)
+        for _ in range(2):
+            await second.let_all()
+            await asyncio.sleep(5)
+        assert (b.stats().turns, b.ledger.turns.held("default")) == (0, 0)
+
+
+@pytest.mark.parametrize("suspends", [True, False])
+async def test_wherever_a_caller_leaves_nothing_stays_set_aside(suspends: bool) -> None:
+    """Swept over every await of an ask: no grant, no place and no share is left behind."""
+    store: Store = MemoryStore(clock=wall)
+    if suspends:
+        store = YieldingStore(store)
+    cost = budgets(
+        Budget(name="b", tokens=10**6, reserve_tokens=100),
+        Budget(name="c", tokens=10**6, reserve_tokens=100, at_limit="cheaper", model="small"),
+        turns=QuotaLimits(each=50),
+        rates=(RateLimit(amount=10**6),),
+    )
+    async with pooled(spending(10, wait_s=0.01), store=store, cost=cost) as pool:
+
+        async def nothing_is_left() -> None:
+            await asyncio.sleep(5)
+            assert repr(pool.ledger).startswith("<Ledger [0 granted]")
+            assert pool.ledger.turns.held("default") == 0
+            turn = await pool.ask("look")
+            await asyncio.sleep(1)
+            assert {line.reserved for line in await standing(pool, turn.id)} == {0}
+
+        await sweep_cancel(lambda: pool.ask("x", session="s"), nothing_is_left)

@@ -15,6 +15,7 @@ from pool.observer import (
     ActorStoppedNotice,
     AgentStateNotice,
     CallDecidedNotice,
+    DecisionRefusedNotice,
     InputFlaggedNotice,
     LimitChangedNotice,
     LoopBlockedNotice,
@@ -35,6 +36,7 @@ from tests.support.agents import Crashing, Held, Leaking, Notices, pooled, ticks
 ELSEWHERE = {
     BudgetNotice,
     CallDecidedNotice,
+    DecisionRefusedNotice,
     InputFlaggedNotice,
     LoopBlockedNotice,
     ToolDecidedNotice,

@@ -425,3 +425,14 @@ async def test_an_agent_that_was_left_behind_may_say_nothing_more() -> None:
         ended_turn = await pool.wait(turn.id)
         assert (ended_turn.state, ended.is_set()) == ("cancelled", True)
         assert ended_turn.output.startswith("said ")
+
+
+@pytest.mark.real_time
+async def test_a_long_input_is_looked_through_beside_the_loop() -> None:
+    """Everybody else goes on meanwhile; what is found is the same."""
+    agent = Listening()
+    text = f"{'word ' * 20_000}{ANN}"
+    async with private({"a": listening(agent)}) as pool:
+        turn = await pool.ask(text, session="s1")
+        assert numbered(agent.inputs[0].input).endswith("word <email 1>")
+        assert turn.output == f"{text}\n"

@@ -14,6 +14,7 @@ from pool.guard.answers_stores import AnswerStore
 from pool.guard.audit import Audit
 from pool.guard.ledger import CostConfig
 from pool.guard.privacy import Privacy
+from pool.guard.rates import Windows
 from pool.guard.screen import Screen
 from pool.guard.tool_rules import ToolRules
 from pool.observer import Notice, Observer
@@ -44,6 +45,7 @@ async def pooled(
     name: str | None = None,
     audit: Audit | None = None,
     cost: CostConfig | None = None,
+    windows: Windows | None = None,
     answers: AnswerStore | None = None,
     screen: Screen | None = None,
     privacy: Privacy | None = None,
@@ -60,6 +62,7 @@ async def pooled(
         seed=1,
         audit=audit,
         cost=cost,
+        windows=windows,
         answers=answers,
         screen=screen,
         privacy=privacy,

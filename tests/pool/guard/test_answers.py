@@ -446,33 +446,43 @@ async def submitted(pool: AgentPool, count: int, **options: Any) -> list[Turn]:
     return turns
 
 
-class Breaking(Held):
-    """Fails the first `times` times that it is let go."""
+async def test_when_the_first_fails_the_others_ask_together() -> None:
+    """A provider that is gone must not keep them one by one."""
 
-    def __init__(self, times: int) -> None:
-        super().__init__()
-        self.left = times
+    async def gone(turn: TurnInput, ctx: Context) -> TurnEnd:
+        await asyncio.sleep(60)
+        raise AgentFailed("the provider is gone")
 
-    async def __call__(self, text: str) -> str:
-        answer = await super().__call__(text)
-        self.left -= 1
-        if self.left >= 0:
-            raise AgentFailed("not now")
-        return answer
-
-
-async def test_when_the_first_fails_the_next_one_asks() -> None:
-    """One at a time; only those that asked themselves fail."""
-    agent = Breaking(2)
-    async with pooled(kept(agent, max=8)) as pool:
+    clock = asyncio.get_running_loop().time
+    async with pooled(kept(Scripted(gone), max=8)) as pool:
+        began = clock()
         turns = await submitted(pool, 5)
-        assert agent.started == ["x"]
-        await agent.let_all()
-        ended = [await pool.wait(turn.id) for turn in turns]
+        states = [(await pool.wait(turn.id, timeout_s=500)).state for turn in turns]
+        took_s = clock() - began
 
-    assert [turn.state for turn in ended] == ["failed", "failed", *["completed"] * 3]
-    assert [turn.marks for turn in ended[2:]] == [(), ("cached",), ("cached",)]
-    assert (len(agent.started), agent.peak) == (3, 1)
+    assert states == ["failed"] * 5
+    assert took_s == pytest.approx(120, abs=1)
+
+
+async def test_an_answer_after_the_gate_was_asked_is_not_kept() -> None:
+    """Whatever events the agent tells of it: what it may do is another thing for another caller."""
+    done: list[str] = []
+
+    async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
+        decision = await ctx.gate(ToolCall("c1", "send"))
+        if decision.action == "allow":
+            done.append(turn.input)
+        return TurnEnd(output=decision.action)
+
+    def admins(principal: Principal, call: ToolCall) -> Decision:
+        return Decision("allow" if "admin" in principal.roles else "deny")
+
+    async with pooled(kept(Scripted(run), gate=admins)) as pool:
+        denied = await pool.ask("send it", principal=Principal("acme", "ann"))
+        admin = Principal("acme", "bob", ("admin",))
+        allowed = [await pool.ask("send it", principal=admin) for _ in range(2)]
+    assert (denied.output, [turn.output for turn in allowed]) == ("deny", ["allow", "allow"])
+    assert done == ["send it", "send it"]
 
 
 async def test_when_the_first_is_cancelled_the_next_one_asks() -> None:

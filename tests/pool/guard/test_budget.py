@@ -25,6 +25,7 @@ from tests.support.spending import a_turn
         ({"tokens": 1, "at_limit": "cheaper"}, "model"),
         ({"tokens": 1, "model": "small"}, "model"),
         ({"tokens": 1, "at_limit": "cheaper", "model": "m", "period": "turn"}, "keeps its model"),
+        ({"tokens": 1, "at_limit": "warn", "period": "turn"}, "write refuse"),
         ({"tokens": 1, "of": "acme"}, "leave it out"),
         ({"tokens": 1, "scope": "user", "of": "ann"}, "tenant/user"),
         ({"tokens": 1, "alerts": (0, 50)}, "alerts"),

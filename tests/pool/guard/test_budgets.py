@@ -513,7 +513,6 @@ async def test_one_turn_may_be_limited() -> None:
         DAILY,
         Budget(name="turn", period="turn", tokens=50, usd=0.5),
         Budget(name="dear", period="turn", scope="agent", of="dear", tokens=5),
-        Budget(name="hint", period="turn", tokens=1, at_limit="warn"),
     )
 
     grant = await budgets.reserve(a_turn())

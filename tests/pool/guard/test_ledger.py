@@ -309,3 +309,30 @@ def test_two_budgets_of_one_name_are_a_mistake() -> None:
     """They would count in one place."""
     with pytest.raises(ConfigError, match=r"budget\.name"):
         CostConfig(budgets=(Budget(name="b", tokens=1), Budget(name="b", usd=1.0)))
+
+
+TOKENS = (RateLimit(who="tenant", what="tokens", amount=1_000),)
+
+
+@pytest.mark.parametrize("how", ["fail", "lose"])
+async def test_tokens_are_counted_once_or_forgiven(how: str) -> None:
+    """A count whose answer was lost is not made again; and the turn itself is counted all the same,
+    while the place where rates are counted is gone.
+    """
+    clock = Clock()
+    store, elsewhere = FailingStore(memory(clock)), FailingStore(memory(clock))
+    config = CostConfig(rates=TOKENS, prices=PRICED.prices)
+    ledger = Ledger(config, store=store, wall=clock, windows=StoreWindows(elsewhere))
+    turn = a_turn(usage=used())
+    turn.state = "completed"
+    await ledger.admit(turn)
+    if how == "fail":
+        elsewhere.fail("count", times=1)
+    else:
+        elsewhere.lose("count")
+
+    await ledger.settle(turn)
+
+    (state,) = await ledger.check(Principal("acme", "ann"))
+    assert state.left == (1_000 if how == "fail" else 300)
+    assert (await usage_of(ledger))[0].totals.turns == 1
