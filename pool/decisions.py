@@ -12,7 +12,7 @@ import structlog
 from pool.errors import Conflict, Forbidden, StoreUnavailable
 from pool.letters import Letters
 from pool.live import LiveTurn
-from pool.observer import CallDecidedNotice, Observers
+from pool.observer import CallDecidedNotice, DecisionRefusedNotice, Observers
 from pool.order import InOrder
 from pool.store.base import SessionKey, Store
 from pool.store.sharing import DecideCall
@@ -51,12 +51,24 @@ class Decisions:
         """Decide about a pending call of the turn, as it is now; `Conflict` if that cannot be,
         `Forbidden` if it is not for them to decide.
         """
-        _check_decider(turn, call_id, by)
+        self._check_decider(turn, call_id, by, request_id)
         call = self._check(turn, call_id, arguments)
         said = DecideCall(turn.id, call_id, decision, by.user, reason, call.asked)
         told = CallDecidedNotice(turn.agent, turn, call, decision, by, request_id)
         kept = self._keep(turn, said, told)
         await self._order.done(SessionKey(turn.tenant, turn.session_id), kept)
+
+    def _check_decider(self, turn: Turn, call_id: str, by: Principal, request_id: str) -> None:
+        """`Forbidden` unless they may; also about a call that was decided, if it is still known."""
+        known = (*turn.pending, *(decided.call for decided in turn.decided))
+        call = next((call for call in known if call.call_id == call_id), None)
+        if call is None or may_decide(turn, call, by):
+            return
+        self._observers.notice(
+            DecisionRefusedNotice(turn.agent, turn.id, call.name, by, request_id)
+        )
+        who = " or ".join(call.deciders) or "whoever asked for the turn, an operator or an admin"
+        raise Forbidden(f"call {call_id} of turn {turn.id} is not yours to decide: {who} may")
 
     def lapsed(self, turn: LiveTurn, call: PendingCall) -> None:
         """Nobody decided about the call in time: it is denied, so that the agent can say so."""
@@ -112,13 +124,3 @@ def may_decide(turn: Turn, call: PendingCall, by: Principal) -> bool:
     if call.deciders:
         return any(role in call.deciders for role in by.roles)
     return by.user == turn.user or any(role in _DECIDERS for role in by.roles)
-
-
-def _check_decider(turn: Turn, call_id: str, by: Principal) -> None:
-    """`Forbidden` unless they may; also about a call that was decided, if it is still known."""
-    known = (*turn.pending, *(decided.call for decided in turn.decided))
-    call = next((call for call in known if call.call_id == call_id), None)
-    if call is None or may_decide(turn, call, by):
-        return
-    who = " or ".join(call.deciders) or "whoever asked for the turn, an operator or an admin"
-    raise Forbidden(f"call {call_id} of turn {turn.id} is not yours to decide: {who} may")

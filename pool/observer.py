@@ -83,6 +83,15 @@ class CallDecidedNotice(Notice, frozen=True):
     request_id: str
 
 
+class DecisionRefusedNotice(Notice, frozen=True, gc=False):
+    """Somebody wanted to decide about a call that is not theirs to decide."""
+
+    turn_id: str
+    tool: str
+    by: Principal
+    request_id: str
+
+
 class ModelDecidedNotice(Notice, frozen=True, gc=False):
     """An agent told what was decided about its model; see `pool.events.ModelDecided`."""
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 class CallGuard:
     """How one model of one provider is called."""
 
-    __slots__ = ("_breaker", "_budget", "_clock", "_pace", "_retrying")
+    __slots__ = ("_breaker", "_budget", "_clock", "_pace", "_reach", "_retrying")
 
     def __init__(
         self,
@@ -27,22 +27,24 @@ class CallGuard:
         breaker: Breaker | None,
         pace: Pace | None,
         clock: Callable[[], float],
+        reach: Breaker | None = None,
     ) -> None:
         self._retrying = retrying
         self._budget = budget
         self._breaker = breaker
         self._pace = pace
         self._clock = clock
+        self._reach = reach
 
     async def __call__(
         self,
-        call: Callable[[], Awaitable[T]],
+        call: Callable[[Callable[[], None]], Awaitable[T]],
         *,
         again: Callable[[PoolError], Awaitable[None]],
         left_s: float,
     ) -> T:
         """Call, as often as may be within `left_s` seconds; `again` is told the failure before each
-        further time.
+        further time. `call` is given a function: to be called when something of the answer comes.
 
         Raises what `call` does at last; `BreakerOpen` or `PaceExceeded` if it may not be called.
         """
@@ -50,26 +52,38 @@ class CallGuard:
 
         async def once(failure: PoolError | None) -> T:
             if self._pace is not None:
+                if self._breaker is not None:
+                    self._breaker.check()
                 await self._pace.wait(deadline - self._clock())
-            if failure is not None:
-                await again(failure)
-            return await call()
+            return await judged(failure)
 
         async def judged(failure: PoolError | None) -> T:
             if self._breaker is None:
-                return await once(failure)
+                return await told(failure, _nobody_asks)
             passage = self._breaker.enter()
             try:
-                answer = await once(failure)
+                answer = await told(failure, passage.answered)
             except BaseException as error:
                 _judge(passage, error)
                 raise
             passage.succeeded()
             return answer
 
+        async def told(failure: PoolError | None, answered: Callable[[], None]) -> T:
+            if failure is not None:
+                await again(failure)
+            return await call(answered)
+
         if self._retrying is None:
-            return await judged(None)
-        return await self._retrying(judged, budget=self._budget, deadline=deadline)
+            return await once(None)
+        return await self._retrying(
+            once, budget=self._budget, deadline=deadline, useful=self._may_help
+        )
+
+    def _may_help(self) -> bool:
+        """Whether a breaker would let a further call through."""
+        breakers = (self._breaker, self._reach)
+        return all(breaker is None or breaker.state == "closed" for breaker in breakers)
 
 
 def _judge(passage: Passage, error: BaseException) -> None:
@@ -83,3 +97,7 @@ def _judge(passage: Passage, error: BaseException) -> None:
     else:
         # it works: what it was asked was wrong
         passage.succeeded()
+
+
+def _nobody_asks() -> None:
+    """Without a breaker nothing is learned from an answer that begins."""

@@ -124,6 +124,7 @@ class ModelCalls:
             breaker=None if self._breakers is None else self._breakers.of(name),
             pace=None if self._paces is None else self._paces.of(name),
             clock=self._clock,
+            reach=self.reach(provider),
         )
 
     def _note(self, name: str, state: BreakerState) -> None:

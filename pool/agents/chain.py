@@ -20,13 +20,16 @@ _AS_IT_IS: Final = Routing()
 
 
 class Link(Struct, frozen=True):
-    """A model of a chain. `account`: whose credentials it is asked with, where."""
+    """A model of a chain. `account`: whose credentials it is asked with, where. `asked_as`: what
+    its provider calls it.
+    """
 
     name: str
     model: Model
     guard: CallGuard | None = None
     account: tuple[str, str] = ("", "")
     context_tokens: int = 0
+    asked_as: str = ""
 
 
 class Chain:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 from pool.agent import Context, TurnInput
 from pool.agents.chain import Chain, Link, following, worst
 from pool.agents.model import Answer, BrokenOff, Emit, Prompt
 from pool.errors import PoolError, ProviderError, ProviderOverloaded
-from pool.events import ModelDecided, ModelStep, TextDelta
+from pool.events import Event, ModelDecided, ModelStep, TextDelta
 from pool.guard.breaker import BreakerOpen
 from pool.guard.pacing import PaceExceeded
 
@@ -39,7 +40,7 @@ class ChainTurn:
     @property
     def model(self) -> str:
         """What its provider calls the model that is asked now."""
-        return self._links[self._at].name.rpartition(":")[2]
+        return self._links[self._at].asked_as
 
     async def ask(self, prompt: Prompt, emit: Emit) -> Answer:
         """The first answer that a model of the chain gives, or the last resort.
@@ -73,9 +74,14 @@ class ChainTurn:
     async def _ask(
         self, link: Link, prompt: Prompt, emit: Emit, failures: list[ProviderError]
     ) -> Answer:
-        async def call() -> Answer:
+        async def call(answered: Callable[[], None] | None = None) -> Answer:
+            def tell(event: Event) -> Awaitable[None]:
+                if answered is not None:
+                    answered()
+                return emit(event)
+
             try:
-                return await link.model.ask(prompt, emit)
+                return await link.model.ask(prompt, emit if answered is None else tell)
             except ProviderError as error:
                 failures.append(error)
                 self.overloaded |= isinstance(error, ProviderOverloaded)

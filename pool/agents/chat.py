@@ -162,6 +162,7 @@ class ChatFactory(Struct, frozen=True, kw_only=True, eq=False):
                 guard=self.calls.guard(place.url, place.model),
                 account=place.account,
                 context_tokens=place.context_tokens,
+                asked_as=place.model,
             )
 
         chain = Chain(

@@ -43,6 +43,9 @@ _QUIET_S: Final = 60.0
 _TOLERATED: Final = 1_000
 # How long the connection may take to end before its task is cancelled.
 _CLOSE_S: Final = 5.0
+# Before a changed list is asked for: a server that tells of changes all the time would be asked all
+# the time.
+_CALM_S: Final = 0.05
 # What a call is told when its connection broke, or when the server forgot the session.
 _BROKEN: Final = frozenset({CONNECTION_CLOSED, INVALID_REQUEST})
 _NOT_UNDERSTOOD: Final = "its answer was not understood; the call may have been done"
@@ -204,6 +207,7 @@ class McpConnection:
         try:
             while self._client is client and not self._stopping:
                 if self._stale:
+                    await asyncio.sleep(_CALM_S)
                     await self._review(client)
                     if self._client is client:
                         self._become("up")
@@ -232,14 +236,22 @@ class McpConnection:
                 self._become("listing")
 
     async def _review(self, client: Client) -> None:
-        """See which tools are as they were approved. Again, if they change meanwhile."""
-        while self._stale:
-            self._stale = False
-            listing = await listed(client, self._server.connect_timeout_s)
-            found = standings(self._server.pins, listing.tools)
-            if found != self._standings:
-                self._tell(found)
-            self._standings = found
+        """See which tools are as they were approved. Again, if they change meanwhile; a server that
+        goes on changing them is one that does not answer.
+        """
+        async with asyncio.timeout(self._server.connect_timeout_s):
+            await self._look(client)
+            while self._stale:
+                await asyncio.sleep(_CALM_S)
+                await self._look(client)
+
+    async def _look(self, client: Client) -> None:
+        self._stale = False
+        listing = await listed(client, self._server.connect_timeout_s)
+        found = standings(self._server.pins, listing.tools)
+        if found != self._standings:
+            self._tell(found)
+        self._standings = found
 
     def _tell(self, found: Mapping[str, Standing]) -> None:
         """Say which tools are not offered. New ones are counted: nobody has read their names."""

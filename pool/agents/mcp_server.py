@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from importlib import import_module
 from math import isfinite
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
@@ -77,6 +77,10 @@ class McpServer(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         way = "url" if self.url else "command"
         return f"<McpServer {self.name}: {way}, {len(self.pins)} tools approved>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # else tracebacks of rich have all fields, whatever __repr__ says
+        return [("name", self.name)]
 
     @property
     def networks(self) -> Sequence[Network]:

@@ -42,6 +42,10 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
         # without the key
         return f"<ModelSpec {self.name or self.model!r}>"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # else tracebacks of rich have all fields, whatever __repr__ says
+        return [("model", self.model)]
+
 
 class ModelPlace(Struct, frozen=True):
     """A model and everything that is needed to ask it, checked.
@@ -59,6 +63,10 @@ class ModelPlace(Struct, frozen=True):
     def __repr__(self) -> str:
         # without the key
         return f"<ModelPlace {self.name!r}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # else tracebacks of rich have all fields, whatever __repr__ says
+        return [("name", self.name)]
 
     @property
     def account(self) -> tuple[str, str]:

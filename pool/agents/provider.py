@@ -110,8 +110,14 @@ class Provider:
         if self._reach is None:
             return await self._post(path, body)
         # whatever it answers, it is there
-        with self._reach.enter():
-            return await self._post(path, body)
+        with self._reach.enter() as passage:
+            try:
+                return await self._post(path, body)
+            except ProviderTimeout as error:
+                if not isinstance(error.__cause__, aiohttp.ConnectionTimeoutError):
+                    # it was reached; that it says nothing may be for this model alone
+                    passage.succeeded()
+                raise
 
     async def _post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
         try:

@@ -122,15 +122,15 @@ def _error(status: int, said: str, refusal: Refusal) -> ProviderError:
     text = f"{refusal.code} {refusal.message}".lower()
     if status in (0, 400, 413, 422) and any(words in text for words in _TOO_LONG):
         return ContextTooLong(f"the conversation is too long for the model ({said})")
-    if status in (401, 403):
+    if status in (401, 402, 403):
         return ProviderAuthentication(
-            f"the model's provider did not accept the credentials ({said})"
+            f"the model's provider did not accept the credentials, or their account ({said})"
         )
     if status == 429:
         return ProviderRateLimited(f"the model's provider is called too often ({said})")
-    if status in (408, 504):
+    if status in (408, 504, 524):
         return ProviderTimeout(f"the model's provider did not answer in time ({said})")
-    if status in (500, 502, 503, 529):
+    if status in (500, 502, 503, 529) or 520 <= status <= 527:
         return ProviderOverloaded(f"the model's provider is overloaded or failing ({said})")
     if 400 <= status < 500:
         return ProviderBadRequest(f"the model's provider found the request wrong ({said})")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pool.guard.budget_notices import BudgetNotice
 from pool.observer import (
     CallDecidedNotice,
+    DecisionRefusedNotice,
     InputFlaggedNotice,
     Notice,
     ToolDecidedNotice,
@@ -94,6 +95,13 @@ def _decided(audit: Audit, notice: CallDecidedNotice) -> None:
     )
 
 
+def _decision_refused(audit: Audit, notice: DecisionRefusedNotice) -> None:
+    subject = f"turn:{notice.turn_id} tool:{notice.tool}"
+    audit.record_refusal(
+        "approval.decide", notice.by, subject, notice.request_id, reason="forbidden"
+    )
+
+
 def _digest(audit: Audit, arguments: Mapping[str, Any]) -> str | None:
     try:
         return audit.digest(arguments)
@@ -109,4 +117,5 @@ _NOTES: Final[Mapping[type[Notice], Callable[[Audit, Any], None]]] = {
     BudgetNotice: _budget,
     ToolDecidedNotice: _tool,
     CallDecidedNotice: _decided,
+    DecisionRefusedNotice: _decision_refused,
 }

@@ -135,19 +135,29 @@ class Breaker:
 
     def enter(self) -> Passage:
         """A passage for one call, to be used in `with`; `BreakerOpen` if none may go through."""
+        self.check()
         state = self.state
         if state == "open":
-            left_s = self._opened_at + self._rule.reset_s - self._clock()
-            if left_s > 0:
-                raise BreakerOpen(self.name, left_s)
             self._circuit.set_state(self._half())
             self._note(state)
-        if self._probe is not None:
-            raise BreakerOpen(self.name, PROBE_S)
         passage = Passage(self, self._changes)
         if self.state == "half_open":
             self._probe = passage
         return passage
+
+    def check(self) -> None:
+        """`BreakerOpen` if no call may go through now. Changes nothing."""
+        if self.state == "open":
+            left_s = self._opened_at + self._rule.reset_s - self._clock()
+            if left_s > 0:
+                raise BreakerOpen(self.name, left_s)
+        if self._probe is not None:
+            raise BreakerOpen(self.name, PROBE_S)
+
+    def _answered(self, passage: Passage) -> None:
+        if self._probe is passage:
+            self._end(passage, None, known=True)
+            passage.changes = self._changes
 
     def _end(self, passage: Passage, error: BaseException | None, *, known: bool) -> None:
         if self._probe is passage:
@@ -203,6 +213,13 @@ class Passage:
             self.failed(error)
         else:
             self.abandoned()
+
+    def answered(self) -> None:
+        """Something came. A probe need not have ended to let others through: the breaker closes.
+        How the call ends is still to be said.
+        """
+        if not self._ended:
+            self._breaker._answered(self)
 
     def succeeded(self) -> None:
         """The other side works. May be said before the call has ended: at an answer's first byte,

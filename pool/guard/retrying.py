@@ -26,6 +26,10 @@ _AT_FIRST: Final = 2.0
 _SAVED_MAX: Final = 10.0
 
 
+def _always() -> bool:
+    return True
+
+
 class RetryRule(Struct, frozen=True, kw_only=True):
     """How often a call is tried again, and after what.
 
@@ -100,9 +104,17 @@ class Retrying:
         self._random = random
         self._run = _library().AsyncRetryingCaller(attempts=None, timeout=None)
 
-    async def __call__(self, call: Call[T], *, budget: RetryBudget, deadline: float) -> T:
+    async def __call__(
+        self,
+        call: Call[T],
+        *,
+        budget: RetryBudget,
+        deadline: float,
+        useful: Callable[[], bool] = _always,
+    ) -> T:
         """Call until it succeeds, fails for good, or may not be tried again: then its last failure
-        is raised. No pause goes past `deadline` (on the clock).
+        is raised. No pause goes past `deadline` (on the clock); there is none unless it is `useful`
+        to try again.
         """
         budget.earn()
         try:
@@ -113,7 +125,9 @@ class Retrying:
             failure = error
 
         tries = _Tries(
-            call, failure, lambda error, tries: self._pause(error, tries, budget, deadline)
+            call,
+            failure,
+            lambda error, tries: self._pause(error, tries, budget, deadline) if useful() else None,
         )
         again: T = await self._run(tries.pause, tries.next)
         return again

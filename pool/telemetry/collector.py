@@ -89,6 +89,7 @@ class PoolCollector(Collector):
             "action",
             lambda tally: tally.flagged,
         )
+        yield self._decided_about_tools()
         yield self._by(
             "actorpool_turns_moved",
             "Turns that changed the process that runs them, by how.",
@@ -110,6 +111,18 @@ class PoolCollector(Collector):
         )
         for names, count in self.budgets.items():
             family.add_metric(names, count)
+        return family
+
+    def _decided_about_tools(self) -> Metric:
+        # without the tools' names: those of MCP servers are not ours
+        family = CounterMetricFamily(
+            "actorpool_tool_decisions",
+            "Decisions about calls of tools: allow, ask or deny, by the gate or a human.",
+            labels=("agent", "decision", "by"),
+        )
+        for agent, tally in self._tallies.items():
+            for names, count in tally.tool_decisions.items():
+                family.add_metric((agent, *names), count)
         return family
 
     def _models(self) -> Iterator[Metric]:

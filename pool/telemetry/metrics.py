@@ -27,6 +27,7 @@ from pool.observer import (
     Notice,
     ScaledNotice,
     TasksLeakedNotice,
+    ToolDecidedNotice,
     TurnEndedNotice,
     TurnMovedNotice,
     TurnRefusedNotice,
@@ -65,6 +66,7 @@ class Metrics:
             LoopBlockedNotice: _count_blocked,
             TurnMovedNotice: _count_move,
             ModelDecidedNotice: _count_decision,
+            ToolDecidedNotice: _count_tool,
             WebhookNotice: _count_webhook,
         }
         self.registry.register(self._collector)
@@ -170,6 +172,10 @@ def _count_move(tally: AgentTally, notice: TurnMovedNotice) -> None:
 
 def _count_decision(tally: AgentTally, notice: ModelDecidedNotice) -> None:
     tally.model_decisions[notice.step] += 1
+
+
+def _count_tool(tally: AgentTally, notice: ToolDecidedNotice) -> None:
+    tally.tool_decisions[notice.decision.action, notice.by] += 1
 
 
 def _count_webhook(tally: AgentTally, notice: WebhookNotice) -> None:

@@ -22,7 +22,10 @@ Fields = MutableMapping[str, Any]
 
 FRAMES_MAX: Final = 12
 # Libraries whose messages quote requests and exceptions: of these only the fixed words are logged.
-_QUOTING: Final = ("asyncio", "aiohttp")
+# "client" is how the sessions of the MCP library call themselves.
+_QUOTING: Final = ("asyncio", "aiohttp", "httpx2", "client")
+# And those whose words themselves have what a server said: of these only where they said it.
+_QUOTING_IN_WORDS: Final = ("mcp",)
 
 
 def add_scope(_logger: Any, _method: str, fields: Fields) -> Fields:
@@ -73,7 +76,10 @@ class Bridge(logging.Handler):
         logger.log(level, text, exc_info=record.exc_info)
 
     def _text(self, record: logging.LogRecord) -> str:
-        if not self._quote and record.name.partition(".")[0] in _QUOTING:
+        library = record.name.partition(".")[0]
+        if not self._quote and library in _QUOTING_IN_WORDS:
+            return f"{record.name}: {record.funcName}"
+        if not self._quote and library in _QUOTING:
             return str(record.msg).partition("\n")[0]
         return record.getMessage()
 

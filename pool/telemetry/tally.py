@@ -63,6 +63,7 @@ class AgentTally:
         "scale_moves",
         "starts",
         "stops",
+        "tool_decisions",
         "turns",
         "turns_s",
         "unpriced",
@@ -89,6 +90,8 @@ class AgentTally:
         self.stops: Counter[str] = Counter()
         # by step: routed, retried, fell_back ...
         self.model_decisions: Counter[str] = Counter()
+        # by what was decided (allow, ask, deny), and by whom (gate, human)
+        self.tool_decisions: Counter[tuple[str, str]] = Counter()
         # by "up" and "down"
         self.scale_moves: Counter[str] = Counter()
         self.limit_moves: Counter[str] = Counter()

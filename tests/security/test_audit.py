@@ -148,3 +148,36 @@ async def test_arguments_of_tools_are_not_recorded(tmp_path):
     assert [each.reason for each in calls] == ["gate", "human"]
     assert {each.arguments for each in (decision, *calls)} == {kept.audit.digest({"to": CANARY})}
     assert CANARY.encode() not in kept.path.read_bytes()
+
+
+async def test_who_may_not_decide_about_a_call_is_recorded(tmp_path):
+    """By HTTP and WebSocket: who it was, and which turn's tool; whoever may decides all the
+    same.
+    """
+
+    async def run(turn, ctx):
+        decision = await ctx.gate(ToolCall("c1", "mail", {"to": CANARY}))
+        return TurnEnd("paused" if decision.action == "ask" else "done", "ok", b"s")
+
+    ask = Decision("ask", deciders=("operator",))
+    spec = AgentSpec(agent=Scripted(run, state_format="s/1"), gate=lambda who, call: ask)
+    async with (
+        Kept(tmp_path / "audit") as kept,
+        guarded(spec, engine={"audit": kept.audit}) as (peer, keys),
+    ):
+        asked = await peer.post("/v1/sessions/s/turns", {"input": "x"}, headers=keys.of("acme"))
+        turn_id = (await asked.json())["id"]
+        path, body = f"/v1/turns/{turn_id}/approvals/c1", {"decision": "approve"}
+        refused = await peer.post(path, body, headers=keys.of("acme"))
+        async with talking(peer, headers=keys.of("acme")) as talk:
+            said = await talk.ask("approve", turn_id=turn_id, call_id="c1", decision="approve")
+        decided = await peer.post(path, body, headers=keys.of("acme", "operator"))
+        assert (refused.status, said["type"], decided.status) == (403, "error", 200)
+    *strangers, decision = kept.of("approval.decide")
+    assert [(each.outcome, each.reason, each.user) for each in strangers] == [
+        ("refused", "forbidden", "user-1")
+    ] * 2
+    assert {each.subject for each in strangers} == {f"turn:{turn_id} tool:mail"}
+    assert strangers[0].request_id == refused.headers["X-Request-ID"]
+    assert (decision.outcome, decision.user) == ("approved", "operator-1")
+    assert CANARY.encode() not in kept.path.read_bytes()

@@ -10,9 +10,12 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 import structlog
+from aiohttp.web import Response
 
 from pool import AgentSpec, PoolConfig
 from pool.agent import ALLOW, Decision, ToolCall, TurnEnd
+from pool.agents.mcp_client import NoConnection, listing_of
+from pool.agents.mcp_server import McpServer
 from pool.errors import StoreUnavailable
 from pool.events import TextDelta, ToolCalled, ToolReturned, UsageReported
 from pool.guard.audit import Audit
@@ -30,6 +33,7 @@ from protocol.command.scrape import scrape_route
 from protocol.refusals import TurnedAway
 from tests.support.agents import Scripted
 from tests.support.principals import WITH_KEYS
+from tests.support.receiver import receiving
 from tests.support.serving import echo, serving
 from tests.support.sockets import connected, talking
 from tests.support.tokens import AUDIENCE, ISSUER, SECRET, token
@@ -338,3 +342,30 @@ async def test_with_privacy_not_even_debug_and_names_hold_what_is_found(level):
     assert '"request_id":"[card-1]"' in found
     assert ("ValueError: [secret-1]" in found) == (level == "debug")
     assert CANARY not in found and card not in found
+
+
+@pytest.mark.parametrize("level", ["info", "warning"])
+async def test_what_a_url_of_an_mcp_server_holds_is_not_logged(level):
+    """Nor what the server answers: its client writes lines about each request."""
+    moved = {"Location": f"http://elsewhere.example/?{CANARY}", "Mcp-Session-Id": CANARY}
+    event = f"event: {CANARY}\ndata: {CANARY}\n\n"
+    answers = (
+        Response(status=307, headers=moved),
+        Response(text=event, content_type="text/event-stream"),
+    )
+    with logged(level=level) as log:
+        async with receiving(*answers) as near:
+            server = McpServer(
+                name="x",
+                url=f"{near.url}?api_key={CANARY}",
+                headers={"X-Key": CANARY},
+                allow_private=True,
+                allow_http=True,
+                connect_timeout_s=1.0,
+            )
+            with pytest.raises(NoConnection) as told:
+                await listing_of(server)
+        found = log.read()
+    assert len(near.got) == 2
+    assert ("HTTP Request" in found) is (level == "info")
+    assert CANARY not in found + str(told.value)

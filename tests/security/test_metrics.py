@@ -17,7 +17,7 @@ pytestmark = pytest.mark.real_time(30)
 
 # All that a series may be told apart by; the bounds of histograms, and what Python says of itself.
 LABELS = {"agent", "state", "outcome", "reason", "code", "how", "direction", "budget", "step"}
-LABELS |= {"action"}
+LABELS |= {"action", "decision", "by"}
 OF_LIBRARIES = {"le", "quantile", "generation", "implementation", "major", "minor", "patchlevel"}
 OF_LIBRARIES |= {"version"}
 # Found nowhere on the page: every name that callers or the server gave to something.

@@ -85,7 +85,7 @@ def chained(
 
     def link(name: str, model: FailingModel, context_tokens: int = 1_000) -> Link:
         guard = calls.guard(f"at-{name}", name)
-        return Link(name, model, guard, ("at", name), context_tokens)
+        return Link(name, model, guard, ("at", name), context_tokens, asked_as=name)
 
     own = [link("abc"[place], model, 1_000 + place * tokens) for place, model in enumerate(models)]
     others = [link(name, model) for name, model in more.pop("others", {}).items()]

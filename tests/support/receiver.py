@@ -52,7 +52,7 @@ class Receiver:
 async def receiving(*script: Answer) -> AsyncIterator[Receiver]:
     """A receiver, until the block is left."""
     receiver = Receiver(script)
-    runner = web.ServerRunner(web.Server(receiver.take), shutdown_timeout=0)
+    runner = web.ServerRunner(web.Server(receiver.take, access_log=None), shutdown_timeout=0)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pool.agents.conversation import ModelSaid, UserSaid
-from pool.agents.model import BrokenOff
+from pool.agents.model import Answer, BrokenOff, Emit, Prompt
 from pool.agents.routing import Route, Routing
 from pool.errors import (
     ContextTooLong,
@@ -17,6 +17,7 @@ from pool.errors import (
     ProviderOverloaded,
     ProviderRateLimited,
 )
+from pool.events import TextDelta
 from tests.support.chained_models import (
     FailingModel,
     answered,
@@ -281,11 +282,79 @@ async def test_retry_ends_when_the_breaker_opens():
 
     _, ctx = await answered(agent)
 
-    assert [step for step, _, _ in decided(ctx)] == ["retried", "skipped"]
+    assert [step for step, _, _ in decided(ctx)] == ["retried", "fell_back"]
     assert len(first.asked) == 2
 
 
+async def test_probe_that_has_begun_to_answer_lets_others_through():
+    """A model that speaks works, however long it goes on."""
+    held = asyncio.Event()
+
+    class Long(FailingModel):
+        async def ask(self, prompt: Prompt, emit: Emit) -> Answer:
+            if len(self.asked) == 1:
+                await emit(TextDelta("long "))
+                self.asked.append(0.0)
+                await held.wait()
+            return await super().ask(prompt, emit)
+
+    first, calls = Long(gone(), FROM_A), shared(breaker_failures=1)
+    agents = [chained(first, FailingModel(FROM_B), calls=calls) for _ in range(2)]
+    await answered(agents[0])
+    await asyncio.sleep(30.0)
+
+    probe = asyncio.ensure_future(answered(agents[0]))
+    await asyncio.sleep(1.0)
+    _, other = await answered(agents[1])
+    held.set()
+    _, ctx = await probe
+
+    assert (other.text, ctx.text, calls.tripped) == ("from a", "long from a", 0)
+
+
+async def test_retry_that_a_breaker_would_refuse_is_not_waited_for():
+    """Neither a pause nor one of the provider's retries is spent on it."""
+    calls = shared(retries=2, breaker_failures=1, retry_first_s=5.0)
+    first = FailingModel(overloaded())
+    agent = chained(first, FailingModel(FROM_B), calls=calls)
+    begun = asyncio.get_running_loop().time()
+
+    _, ctx = await answered(agent)
+
+    assert [step for step, _, _ in decided(ctx)] == ["fell_back"]
+    assert asyncio.get_running_loop().time() == begun
+
+
 # --- pacing
+
+
+async def test_call_that_waits_for_its_pace_is_not_made_once_the_breaker_is_open():
+    """What came up meanwhile holds for those that wait: nobody else finds it out anew."""
+
+    async def slow() -> Answer:
+        await asyncio.sleep(1.0)
+        raise gone()
+
+    model = FailingModel(slow)
+    calls = shared(breaker_failures=1, calls_max=10, calls_window_s=20.0)
+    agents = [chained(model, FailingModel(FROM_B), calls=calls) for _ in range(6)]
+
+    told = await asyncio.gather(*(answered(agent) for agent in agents))
+
+    assert [ctx.text for _, ctx in told] == ["from b"] * 6
+    assert len(model.asked) == 1
+
+
+async def test_call_that_a_breaker_refuses_takes_no_place():
+    """Nobody waits in the pace of a model that is not asked then."""
+    calls = shared(breaker_failures=1, calls_max=1, calls_window_s=20.0)
+    agent = chained(FailingModel(gone()), calls=calls, last_resort="sorry")
+    begun = asyncio.get_running_loop().time()
+
+    steps = [decided((await answered(agent))[1])[0][0] for _ in range(3)]
+
+    assert steps == ["degraded", "skipped", "skipped"]
+    assert asyncio.get_running_loop().time() == begun
 
 
 async def test_calls_of_all_actors_keep_one_pace():

@@ -271,3 +271,47 @@ async def test_without_a_last_resort_the_turn_fails_as_before():
     ):
         with pytest.raises(ProviderOverloaded):
             await answered(agent)
+
+
+async def test_silent_model_does_not_take_its_provider_along():
+    """Silence is one model's: another one of the same provider is asked all the same."""
+    held = asyncio.Event()
+
+    class Silent(ModelServer):
+        async def _stream(self, request: Any, reply: Reply, chunks: Any) -> Any:
+            if reply.hold is not None:
+                await reply.hold.wait()
+            return await super()._stream(request, reply, chunks)
+
+    async with Silent(
+        lambda asked: Reply(hold=held) if asked["model"] == "a" else Reply(text="from b")
+    ) as server:
+        calls = CallRules(breaker_failures=1)
+        agent = chat(
+            "openai:a", base_url=server.url, fallbacks=["openai:b"], timeout_s=0.1, calls=calls
+        )()
+        await agent.open()
+        _, ctx = await answered(agent)
+        held.set()
+        await agent.close()
+
+    assert (ctx.text, decided(ctx)[0][:2]) == ("from b", ("fell_back", "openai:b"))
+
+
+@pytest.mark.parametrize("model", ["qwen2.5:7b", "ft:gpt-4o-mini:org::id"])
+@pytest.mark.parametrize("name", ["", "cheap"])
+async def test_answer_that_was_cut_is_counted_for_the_model_that_gave_it(model, name):
+    """By the name that its provider has for it: by another one it has no price, or a wrong one."""
+    broken = Reply(raw=[chunk({"content": "once upon"})], breaks=True)
+    async with ModelServer(
+        lambda asked: broken if asked["model"] == model else Reply(status=503)
+    ) as server:
+        spec = ModelSpec(model=f"openai:{model}", name=name)
+        agent = chat("openai:a", base_url=server.url, fallbacks=[spec])()
+        await agent.open()
+        ctx = context()
+        with pytest.raises(ProviderError):
+            await answered(agent, ctx=ctx)
+        await agent.close()
+
+    assert ctx.usage.models == (model,)

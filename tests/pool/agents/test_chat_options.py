@@ -148,3 +148,12 @@ async def test_chat_is_given_to_a_pool_as_it_is():
 
     assert factory.__name__ == "chat"
     assert agent.state_format == "chat/1"
+
+
+def test_key_is_in_no_traceback_that_shows_fields():
+    """Libraries that draw tracebacks ask for the fields of what they show."""
+    spec = ModelSpec(model="openai:y", name="y", base_url="https://y/", api_key="canary")
+    place = chat("openai:x", api_key="canary").own[0]
+
+    assert "canary" not in str([*spec.__rich_repr__(), *place.__rich_repr__()])
+    assert "canary" not in repr((spec, place))

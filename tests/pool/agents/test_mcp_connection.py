@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import msgspec
 import pytest
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, TextContent
 from structlog.testing import capture_logs
 
 from pool.agents.mcp_client import MAX_TOOLS, NoConnection, listing_of
@@ -22,6 +24,39 @@ pytestmark = pytest.mark.real_time
 # The newest protocol, and the one that servers have had for long.
 AGES = pytest.mark.parametrize("legacy", [False, True], ids=["newest", "legacy"])
 DEAF = ("sh", "-c", "while read line; do :; done")
+# Tells of a change with each listing, before or after it; its tool says how many there were.
+RESTLESS = """
+import json, sys
+
+def say(**said):
+    print(json.dumps({"jsonrpc": "2.0", **said}), flush=True)
+
+def change():
+    say(method="notifications/tools/list_changed")
+
+listings = 0
+for line in sys.stdin:
+    asked = json.loads(line)
+    match asked.get("method"):
+        case "initialize":
+            version = asked["params"]["protocolVersion"]
+            can = {"tools": {"listChanged": True}}
+            who = {"name": "restless", "version": "1"}
+            result = {"protocolVersion": version, "capabilities": can, "serverInfo": who}
+            say(id=asked["id"], result=result)
+        case "tools/list":
+            listings += 1
+            tool = {"name": "t", "description": "d", "inputSchema": {"type": "object"}}
+            if sys.argv[1] == "before":
+                change()
+            say(id=asked["id"], result={"tools": [tool]})
+            if sys.argv[1] == "after":
+                change()
+        case "tools/call":
+            say(id=asked["id"], result={"content": [{"type": "text", "text": str(listings)}]})
+        case _ if "id" in asked:
+            say(id=asked["id"], error={"code": -32601, "message": "no"})
+"""
 
 
 class Clock:
@@ -317,3 +352,38 @@ async def test_a_call_that_the_server_knows_nothing_of_is_an_error() -> None:
         far.tools.server.remove_tool("add")
         told = await connection.call("add", {"a": 1, "b": 2})
         assert told.is_error
+
+
+# --- servers that are never done
+
+
+@pytest.mark.parametrize(("when", "timeout_s"), [("before", 1.0), ("after", 10.0)])
+async def test_a_server_that_always_tells_of_changes_is_not_always_asked(
+    when: str, timeout_s: float
+) -> None:
+    """One that does so before it has listed its tools does not answer in time; one that does so
+    afterwards is asked now and then, and answers calls.
+    """
+    pins = (pin("t", "d", {"type": "object"}),)
+    command = (sys.executable, "-c", RESTLESS, when)
+    connection = McpConnection(
+        McpServer(name="x", command=command, pins=pins, connect_timeout_s=timeout_s)
+    )
+    if when == "before":
+        with pytest.raises(AgentFailed, match="it does not answer in time"):
+            await connection.open()
+    else:
+        await connection.open()
+        begun, first = monotonic(), await listings(connection)
+        while await listings(connection) < first + 5:
+            continue
+        # each of them waits for 50 ms
+        assert monotonic() - begun > 0.2
+    await connection.close()
+
+
+async def listings(connection: McpConnection) -> int:
+    """How often the restless server has listed its tools."""
+    (told,) = (await connection.call("t", {})).content
+    assert isinstance(told, TextContent)
+    return int(told.text)

@@ -75,3 +75,34 @@ def test_older_drafts_are_understood() -> None:
     Checker("t", old | {"type": "object"}).check({})
     with pytest.raises(ConfigError):
         Checker("t", old | {"exclusiveMinimum": 1})
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "string", "pattern": "^(a+)+$"}, "a" * 60 + "!"),
+        (
+            {"type": "array", "uniqueItems": True},
+            [[i] if i % 2 else {"a": i} for i in range(9_000)],
+        ),
+    ],
+    ids=["pattern", "uniqueItems"],
+)
+def test_no_schema_makes_the_check_endless(schema, value):
+    """What may take for ever to check is left to the server."""
+    Checker("t", {"type": "object", "properties": {"q": schema}}).check({"q": value})
+
+
+def test_a_schema_of_properties_by_pattern_is_refused():
+    """Names of properties are not matched with somebody else's regular expressions."""
+    with pytest.raises(ConfigError, match="patternProperties"):
+        Checker("t", {"type": "object", "allOf": [{"patternProperties": {"^(a+)+$": {}}}]})
+
+
+def test_a_part_of_a_schema_has_no_dialect_of_its_own():
+    """It would be checked by that one, with its regular expressions; a property may be so named."""
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    schema = {"type": "object", "properties": {"$schema": {"type": "string"}}}
+    Checker("t", {"$schema": dialect} | schema).check({"$schema": "x"})
+    with pytest.raises(ConfigError, match=r"another \$schema within"):
+        Checker("t", {"type": "object", "properties": {"q": {"$schema": dialect}}})

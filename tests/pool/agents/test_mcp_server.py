@@ -20,6 +20,7 @@ def test_a_server_is_shown_without_its_secrets() -> None:
     near = McpServer(name="near", command=("canary",), env={"KEY": "canary"})
     assert repr(far) == "<McpServer far: url, 1 tools approved>"
     assert repr(near) == "<McpServer near: command, 0 tools approved>"
+    assert "canary" not in str([*far.__rich_repr__(), *near.__rich_repr__()])
 
 
 def test_a_tool_has_its_servers_risk_unless_it_has_its_own() -> None:

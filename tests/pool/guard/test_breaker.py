@@ -212,3 +212,18 @@ def test_without_the_library_the_error_names_the_extra(monkeypatch):
         monkeypatch.delitem(sys.modules, part, raising=False)
     with pytest.raises(ConfigError, match=r"actorpool\[models\]"):
         Breakers(RULE, clock=float)
+
+
+async def test_a_probe_that_answers_lets_others_through_before_its_end():
+    """An answer may take minutes; that it began is enough, and how it ends counts as any call's."""
+    breaker = breakers().of("a")
+    await half_open(breaker)
+    probe = breaker.enter()
+    with pytest.raises(BreakerOpen):
+        breaker.check()
+    probe.answered()
+    assert breaker.state == "closed"
+    succeed(breaker)
+    probe.failed(ZeroDivisionError())
+    fail(breaker, RULE.failures - 1)
+    assert breaker.state == "open"

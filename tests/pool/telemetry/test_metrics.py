@@ -4,6 +4,7 @@ import asyncio
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from pool.agent import ALLOW, Decision, ToolCall
 from pool.guard.budget_notices import BudgetNotice
 from pool.observer import (
     ActorStartedNotice,
@@ -14,6 +15,7 @@ from pool.observer import (
     ModelDecidedNotice,
     ScaledNotice,
     TasksLeakedNotice,
+    ToolDecidedNotice,
     TurnEndedNotice,
     TurnMovedNotice,
     TurnRefusedNotice,
@@ -21,7 +23,7 @@ from pool.observer import (
 )
 from pool.stats import ActorStats, AgentStats, LimitStats, PoolStats, RateStats
 from pool.telemetry.metrics import LAG_INTERVAL_S, Metrics
-from pool.turn import State, Turn, TurnRequest, Usage
+from pool.turn import Principal, State, Turn, TurnRequest, Usage
 from pool.webhooks import WebhookNotice
 
 SECRET = "canary-8d1f"
@@ -129,6 +131,29 @@ def test_what_is_told_of_budgets_is_counted() -> None:
     assert found["actorpool_budget_notices_total", "team", "alert"] == 2
     assert found["actorpool_budget_notices_total", "team", "refused"] == 1
     assert SECRET not in metrics.page()[0].decode()
+
+
+def test_decisions_about_tools_are_counted_without_their_names() -> None:
+    """By agent, by what was decided and by whom; what MCP servers call their tools is not ours."""
+    metrics = Metrics(["a"])
+    who, call = Principal(SECRET, SECRET, ()), ToolCall(SECRET, SECRET, {SECRET: SECRET})
+    ask, deny = Decision("ask", SECRET), Decision("deny", SECRET)
+    for notice in (
+        ToolDecidedNotice("a", SECRET, who, SECRET, call, ALLOW, "gate"),
+        ToolDecidedNotice("a", SECRET, who, SECRET, call, ALLOW, "gate"),
+        ToolDecidedNotice("a", SECRET, who, SECRET, call, ask, "gate"),
+        ToolDecidedNotice("a", SECRET, who, SECRET, call, deny, "human"),
+        ToolDecidedNotice("stranger", SECRET, who, SECRET, call, deny, "gate"),
+    ):
+        metrics.notice(notice)
+
+    page = metrics.page()[0].decode()
+    assert [line for line in page.splitlines() if "actorpool_tool_decisions_total{" in line] == [
+        'actorpool_tool_decisions_total{agent="a",by="gate",decision="allow"} 2.0',
+        'actorpool_tool_decisions_total{agent="a",by="gate",decision="ask"} 1.0',
+        'actorpool_tool_decisions_total{agent="a",by="human",decision="deny"} 1.0',
+    ]
+    assert SECRET not in page
 
 
 def test_distributions_are_cumulative_and_include_their_bounds() -> None:
