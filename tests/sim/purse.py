@@ -12,9 +12,10 @@ from pool.guard.ledger import CostConfig
 from pool.store.base import Store
 from pool.turn import Turn, TurnRequest
 
-# What is set aside for a turn, in tokens, and steps of agents that use no more than that.
+# What is set aside for a turn, in tokens, and steps of agents that use no more than that in all the
+# attempts that there may be.
 SHARE: Final = 100
-SPENDS: Final = ("spend=10", "spend=60", "spend=100", "spend=100")
+SPENDS: Final = ("spend=10", "spend=30", "spend=30")
 
 
 class Purse:
@@ -83,4 +84,6 @@ def _charged(turn: Turn) -> int:
     after it had asked a model.
     """
     usage = turn.usage
-    return SHARE if usage.requests and turn.state != "completed" else usage.input_tokens
+    if usage.requests and turn.state != "completed":
+        return max(SHARE, usage.input_tokens)
+    return usage.input_tokens
