@@ -28,7 +28,7 @@ from pool.observer import ModelDecidedNotice, Observers, ToolDecidedNotice
 from pool.reported import reported, total
 from pool.store.base import StateChange
 from pool.text import writable
-from pool.turn import PendingCall, Principal, TurnRequest, Usage
+from pool.turn import PendingCall, Principal, TurnRequest, Usage, same_arguments
 
 if TYPE_CHECKING:
     from pool.turns import Turns
@@ -240,11 +240,8 @@ class TurnContext(Struct, eq=False):
         for decided in record.decided:
             shown = decided.call
             # Approved was what was shown; anything else is a new question.
-            if (shown.call_id, shown.name, shown.arguments) == (
-                call.call_id,
-                call.name,
-                call.arguments,
-            ):
+            named = (shown.call_id, shown.name) == (call.call_id, call.name)
+            if named and same_arguments(shown.arguments, call.arguments):
                 record.decided = tuple(d for d in record.decided if d is not decided)
                 if decided.decision == "approve":
                     return Decision("allow", decided.reason, shown.risk)

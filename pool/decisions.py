@@ -16,7 +16,7 @@ from pool.observer import CallDecidedNotice, DecisionRefusedNotice, Observers
 from pool.order import InOrder
 from pool.store.base import SessionKey, Store
 from pool.store.sharing import DecideCall
-from pool.turn import PendingCall, Principal, Turn
+from pool.turn import PendingCall, Principal, Turn, same_arguments
 from pool.turns import Turns
 
 # These roles decide about what nobody in particular was named for, whoever asked for the turn.
@@ -83,7 +83,7 @@ class Decisions:
             )
         if self._turns.wall() >= pending.expires_at:
             raise Conflict(f"the time to decide about call {call_id} is over")
-        if arguments is not None and arguments != pending.arguments:
+        if arguments is not None and not same_arguments(pending.arguments, arguments):
             raise Conflict(
                 f"the arguments given for call {call_id} are not those that wait for approval; "
                 "read the turn again and decide about what it shows"

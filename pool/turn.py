@@ -158,6 +158,19 @@ class PendingCall(Struct, frozen=True):
     deciders: tuple[str, ...] = ()
 
 
+def same_arguments(shown: Any, given: Any) -> bool:
+    """Whether arguments are exactly those that were shown. What Python takes for equal, and a tool
+    may not, is another thing: true is not 1. (1 and 1.0 are one number, in JSON.)
+    """
+    if isinstance(shown, dict) and isinstance(given, dict):
+        return shown.keys() == given.keys() and all(
+            same_arguments(value, given[name]) for name, value in shown.items()
+        )
+    if isinstance(shown, list | tuple) and isinstance(given, list | tuple):
+        return len(shown) == len(given) and all(map(same_arguments, shown, given))
+    return isinstance(shown, bool) == isinstance(given, bool) and bool(shown == given)
+
+
 class DecidedCall(Struct, frozen=True):
     """A pending call about which a human has decided, until the agent has acted on it."""
 
