@@ -48,6 +48,11 @@ class ToolLimits:
             None if breaker is None else Breakers(breaker, clock=_loop_time, changed=_tell).of(name)
         )
 
+    @property
+    def tripped(self) -> bool:
+        """Whether its breaker does not let every call through now."""
+        return self._breaker is not None and self._breaker.state != "closed"
+
     async def run(self, function: Callable[[], Awaitable[Any]]) -> Any:
         """Await the function within the limits; `ToolError` if they do not let it."""
         ends_at = self._ends_at()

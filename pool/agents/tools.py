@@ -94,6 +94,11 @@ class Tool:
         """What the model calls it."""
         return self.schema.name
 
+    @property
+    def tripped(self) -> bool:
+        """Whether it is left alone for now, or tried again, because it failed too often."""
+        return self._limits is not None and self._limits.tripped
+
     def check(self, arguments: Mapping[str, Any]) -> Struct:
         """The arguments as the function's hints want them; `BadArguments` if they do not fit."""
         try:

@@ -28,6 +28,8 @@ class PoolCollector(Collector):
         self.budgets: Counter[tuple[str, str]] = Counter()
         # how many circuit breakers of an agent's models are tripped
         self.tripped: dict[str, Callable[[], int]] = {}
+        # and of its tools
+        self.tripped_tools: dict[str, Callable[[], int]] = {}
         self.stats: Callable[[], PoolStats] | None = None
 
     def describe(self) -> Iterable[Metric]:
@@ -140,6 +142,14 @@ class PoolCollector(Collector):
         for agent, read in self.tripped.items():
             tripped.add_metric((agent,), read())
         yield tripped
+        resting = GaugeMetricFamily(
+            "actorpool_tool_breakers_tripped",
+            "Circuit breakers of tools that do not let every call through.",
+            labels=("agent",),
+        )
+        for agent, read in self.tripped_tools.items():
+            resting.add_metric((agent,), read())
+        yield resting
 
     def _actors(self) -> Iterator[Metric]:
         yield self._count(

@@ -95,6 +95,10 @@ class Metrics:
         """
         self._collector.tripped[agent] = tripped
 
+    def watch_tools(self, agent: str, tripped: Callable[[], int]) -> None:
+        """The same for the circuit breakers of its tools (`Tool.tripped`)."""
+        self._collector.tripped_tools[agent] = tripped
+
     def start(self) -> None:
         """Sample how late the running loop is, every half second, until `stop`."""
         self.stop()

@@ -105,6 +105,7 @@ async def _run(
         for agent, spec in specs.items():
             if isinstance(spec.agent, ChatFactory):
                 metrics.watch_breakers(agent, partial(_tripped, spec.agent))
+                metrics.watch_tools(agent, partial(_tripped_tools, spec.agent))
         server = Server(
             pool,
             config=settings.server,
@@ -140,6 +141,10 @@ async def _run(
 
 def _tripped(chat: ChatFactory) -> int:
     return chat.calls.tripped
+
+
+def _tripped_tools(chat: ChatFactory) -> int:
+    return sum(tool.tripped for tool in chat.tools.values())
 
 
 async def _webhooks(config: WebhookConfig, stack: AsyncExitStack) -> Webhooks | None:

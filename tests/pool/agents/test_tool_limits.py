@@ -305,13 +305,13 @@ async def test_a_tool_that_keeps_failing_is_left_alone():
             "call00100",
             "look failed too often and is left alone for now; do without it, or try again in 30 s",
         )
-        assert flaky.called == 2
+        assert (flaky.called, tool.tripped) == (2, True)
         await asyncio.sleep(30)
         flaky.error = None
         came = await asyncio.gather(*(run(tool) for _ in range(20)), return_exceptions=True)
         assert came.count("found") == 1
         assert sum(isinstance(one, ToolResting) for one in came) == 19
-        assert await run(tool) == "found"
+        assert (await run(tool), tool.tripped) == ("found", False)
     assert [(line["tool"], line["state"]) for line in logs] == [
         ("look", "open"),
         ("look", "half_open"),

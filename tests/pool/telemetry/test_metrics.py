@@ -218,9 +218,11 @@ def test_tripped_breakers_are_read_at_the_scrape() -> None:
     metrics = Metrics(["a"])
     tripped = 2
     metrics.watch_breakers("a", lambda: tripped)
-    assert samples(metrics)["actorpool_model_breakers_tripped", "a"] == 2
+    metrics.watch_tools("a", lambda: tripped)
+    names = [f"actorpool_{what}_breakers_tripped" for what in ("model", "tool")]
+    assert [samples(metrics)[name, "a"] for name in names] == [2, 2]
     tripped = 0
-    assert samples(metrics)["actorpool_model_breakers_tripped", "a"] == 0
+    assert [samples(metrics)[name, "a"] for name in names] == [0, 0]
 
 
 def test_gauges_are_read_at_the_scrape() -> None:
