@@ -189,6 +189,7 @@ async def _take_cut(heard: _Heard, model: str, talk: Conversation, ctx: Context)
     usage.requests += 1
     usage.input_tokens += talk.tokens
     usage.output_tokens += heard.chars // BYTES_PER_TOKEN + 1
+    usage.cost_usd = None
     if model not in usage.models:
         usage.models = (*usage.models, model)
     # the turn may be another process's by now: then this attempt does not count
@@ -202,6 +203,10 @@ def _take(answer: Answer, talk: Conversation) -> None:
     usage.requests += 1
     usage.input_tokens += answer.input_tokens
     usage.output_tokens += answer.output_tokens
+    before = 0.0 if usage.requests == 1 else usage.cost_usd
+    # of costs that are not all known nobody knows the sum
+    known = before is not None and answer.cost_usd is not None
+    usage.cost_usd = (before or 0.0) + (answer.cost_usd or 0.0) if known else None
     if answer.model and answer.model not in usage.models:
         usage.models = (*usage.models, answer.model)
     # The arguments of the last call of an answer that was cut may be cut as well.

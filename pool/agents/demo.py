@@ -93,6 +93,7 @@ class _Rules:
             cut=len(spoken) < len(words),
             model="demo",
             output_tokens=len(spoken),
+            cost_usd=0.0,
         )
 
     async def close(self) -> None:

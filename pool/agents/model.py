@@ -39,7 +39,8 @@ class AskedCall(Struct, frozen=True):
 
 class Answer(Struct, frozen=True):
     """A model's whole answer. `cut`: it would have said more than it may. `degraded`: no model
-    could be asked, these are the words for that case.
+    could be asked, these are the words for that case. `cost_usd`: what it cost, if the model itself
+    knows (None: its price says).
     """
 
     text: str = ""
@@ -49,6 +50,7 @@ class Answer(Struct, frozen=True):
     input_tokens: int = 0
     output_tokens: int = 0
     degraded: bool = False
+    cost_usd: float | None = None
 
 
 class BrokenOff(Exception):

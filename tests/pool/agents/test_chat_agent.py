@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from pool.agent import TurnInput
 from pool.agents.chat_agent import ChatAgent
@@ -272,3 +273,19 @@ async def test_an_answer_that_is_cut_because_its_turn_moved_is_not_counted_here(
     agent = ChatAgent(Leaving(None), Toolbox({}, 1), window_tokens=1_000)
     with pytest.raises(ProviderTimeout):
         await agent.run(TurnInput("hello"), context)
+
+
+@pytest.mark.parametrize(
+    ("costs", "total"), [((0.5, 0.25), 0.75), ((0.0, 0.0), 0.0), ((0.5, None), None)]
+)
+async def test_a_model_may_say_itself_what_it_cost(
+    costs: tuple[float | None, ...], total: float | None
+) -> None:
+    """Its steps are added up; if one of them does not say, nobody knows the sum."""
+    first, second = costs
+    model = ScriptedModel(
+        replace(calls(("nothing", {})), cost_usd=first), replace(says("done"), cost_usd=second)
+    )
+    ctx = RecordingContext()
+    await agent_with(model).run(TurnInput("hi"), ctx)
+    assert (ctx.usage.requests, ctx.usage.cost_usd) == (2, total)
