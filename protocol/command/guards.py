@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from pool.config import PoolConfig
 from pool.guard.answers_stores import AnswerStore, CacheConfig, answer_store
+from pool.guard.tool_rules import ToolRules
 from pool.observer import Observer
 from pool.store.urls import without_password
 from protocol.command.load import screen_of
@@ -64,6 +65,10 @@ def private(settings: Settings, environ: Mapping[str, str]) -> Privacy | None:
 
 def check_guards(settings: Settings) -> Iterator[str]:
     """One line for each of these parts that is asked for; `ConfigError` if one cannot be had."""
+    tools = settings.tools
+    if tools != ToolRules():
+        lists = len(tools.roles) + len(tools.agents)
+        yield f"tools   {lists} lists, {len(tools.approvals)} rules of approval"
     if screen_of(settings.screen) is not None:
         yield f"screen  {settings.screen.action}"
     if answer_store(settings.cache) is not None:

@@ -154,11 +154,17 @@ def test_check_says_what_is_asked_for(tmp_path: Path) -> None:
         "ACTORPOOL_CACHE_URL": "redis://u:canary@127.0.0.1:1",
         "ACTORPOOL_ALERTS_URL": "https://hooks.example/canary",
         "ACTORPOOL_ALERTS_SECRET": SECRET,
+        "ACTORPOOL_TOOLS_ROLES": '{"user": ["look"]}',
     }
     done = completed("check", directory=tmp_path, environ=environ)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    for line in ("screen  refuse", "cache   redis://***@127.0.0.1:1", "alerts  alert, refused"):
+    for line in (
+        "tools   1 lists, 0 rules of approval",
+        "screen  refuse",
+        "cache   redis://***@127.0.0.1:1",
+        "alerts  alert, refused",
+    ):
         assert line in lines
     assert "canary" not in done.stdout + done.stderr
 
