@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from pool import AgentPool, AgentSpec, Context, Principal, Turn
+from pool.agent import ToolCall
 from pool.errors import AgentFailed, Conflict, DeadlineExceeded
+from pool.guard.tool_rules import ToolRules
 from tests.support.agents import Held, pooled, ticks
 
 
@@ -231,3 +233,22 @@ async def test_it_is_taken_although_others_would_have_to_wait() -> None:
         asked = asyncio.create_task(pool.ask("nested", deadline_s=40))
         assert (await asked).output == "nested"
         assert (await pool.wait(outside.id)).state == "completed"
+
+
+@pytest.mark.parametrize(("roles", "action"), [(("user",), "allow"), (("guest",), "deny")])
+async def test_who_is_asked_has_the_callers_roles_and_tools_of_its_own(
+    roles: tuple[str, ...], action: str
+) -> None:
+    """The agent that asks may call no tool at all; what the other may is in its own list, cut with
+    what the caller may.
+    """
+    front = Asking("back")
+
+    async def back(text: str, ctx: Context) -> str:
+        return (await ctx.gate(ToolCall("c1", "look"))).action
+
+    rules = ToolRules(roles={"user": ("look",)}, agents={"front": (), "back": ("look",)})
+    async with pooled({"front": front, "back": back}, tools=rules) as pool:
+        front.pool = pool
+        turn = await pool.ask("hi", principal=Principal("acme", "ann", roles))
+    assert turn.output == f"back says {action}"

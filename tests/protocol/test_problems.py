@@ -113,8 +113,17 @@ def test_retry_after_is_whole_rounded_up_and_jittered(
     assert retry_after(said, lambda: 0.999_999) == highest
 
 
-def test_only_429_and_503_carry_retry_after() -> None:
-    """Both always do, other statuses never."""
+def test_a_budget_that_is_used_up_says_when_there_is_another() -> None:
+    """402 carries the time, where it is known; a turn that was too dear has none."""
+    refused = problem_of(errors.BudgetExceeded("used up", retry_after_s=90.5), request_id="")
+    assert (refused.status, retry_after(refused, lambda: 0.0)) == (402, 91)
+    stopped = problem_of_turn(_turn("failed", TurnError("budget_exceeded", "")), request_id="r")
+    assert stopped is not None
+    assert (stopped.status, retry_after(stopped, lambda: 0.0)) == (402, None)
+
+
+def test_429_and_503_always_carry_retry_after() -> None:
+    """Other statuses do not, unless a time is known."""
     for code, status in STATUS.items():
         said: Problem = problems.problem(code, "", request_id="")
         assert (retry_after(said, lambda: 0.5) is not None) is (status in (429, 503))

@@ -47,7 +47,7 @@ def test_replicas_that_cannot_reach_the_store():
 def test_replicas_that_share_a_budget():
     """Parallel turns of all of them never spend more than there is, whatever becomes of them."""
     run_seeds(Cluster(budget=True), range(100))
-    run_seeds(Cluster(budget=True, faults=("lose", "cut off")), range(100))
+    run_seeds(Cluster(budget=True, faults=("lose", "cut off")), range(250))
     run_seeds(Cluster(budget=True, faults=EVERYTHING), range(100))
 
 

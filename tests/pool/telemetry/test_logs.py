@@ -128,6 +128,14 @@ def test_a_turn_is_one_line() -> None:
     }
 
 
+def test_how_an_answer_came_about_is_in_its_line() -> None:
+    """One that was kept, or is the last resort, does not look like any other."""
+    notice = ended()
+    notice.turn.marks = ("degraded",)
+    (line,) = written(notice)
+    assert line["marks"] == ["degraded"]
+
+
 def test_a_failed_turn_is_a_warning_with_its_code() -> None:
     """What a turn failed of is its code; the detail stays with the caller."""
     (line,) = written(ended("failed", TurnError("agent_failed", SECRET)))
@@ -171,6 +179,15 @@ def test_what_goes_well_is_no_warning() -> None:
     """A first start is no line at all, a blocked loop the engine tells itself."""
     notices = (TurnStartedNotice("a", "t1", 1, 0.0), LoopBlockedNotice("a", "t1", 1.2, "m:f:1"))
     assert told(*notices) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"), [("budget_exceeded", "actorpool budgets"), ("rate_limited", "[limits]")]
+)
+def test_who_is_refused_for_what_it_costs_is_told_with_a_remedy(code: str, remedy: str) -> None:
+    """The operator learns which command, or which setting, changes that."""
+    (line,) = told(TurnRefusedNotice("a", code, "t"))
+    assert remedy in line["remedy"]
 
 
 def test_refusals_do_not_flood() -> None:
