@@ -5,7 +5,8 @@ elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -64,6 +65,9 @@ class Acceptor:
         self._sessions = sessions
         self._turns = turns
         self._billing = billing
+        # whether anything is set aside for a turn; whether what was accepted outlives the process
+        self._limited = not billing.ledger.open
+        self._durable = store.durable
         self._observers = observers
         self._letters = letters
         self._takeover = takeover
@@ -87,21 +91,26 @@ class Acceptor:
         in its session, here, it gives that back.
         """
         record = live.record
+        kept = record
+        session = None
         try:
-            live.grant = await self._billing.admit(record)
-            accepted = await self._accept(
-                self._as_kept(live, dispatcher), self._name, idempotency_key
-            )
-            session = None
-            if accepted.new and not accepted.others:
-                self._turns.moving.renewed(self._sessions.get(key), accepted.lease)
-                session = self._sessions.claim(key, accepted)
-                if session is not None and accepted.lease is None:
+            if self._limited:
+                live.grant = await self._billing.admit(record)
+            if self._durable:
+                kept = self._as_kept(live, dispatcher)
+            accepted = await self._accept(kept, self._name, idempotency_key)
+            lease = accepted.lease
+            if lease is not None and not accepted.others:
+                self._turns.moving.renewed(self._sessions.get(key), lease)
+                session = self._sessions.take(lease, accepted.end)
+            elif accepted.new and lease is None:
+                session = self._sessions.held_by(key, accepted.owner)
+                if session is not None:
                     await self._read_before(session, record, accepted.number)
         except BaseException:
             dispatcher.leave(key.tenant)
             raise
-        if session is None or not session.held:
+        if session is None or session.lease is None:
             dispatcher.leave(key.tenant)
             if accepted.new:
                 # whoever runs it settles for it
@@ -112,27 +121,44 @@ class Acceptor:
                 await self._turns.writer.insist(lambda: self._takeover.take(key, new=record.id))
             return self._elsewhere(live, accepted, key)
         live.session = session
-        live.start_stored = live.start_stored and accepted.lease is not None
-        live.number = accepted.number
+        if lease is None:
+            live.start_stored = False
+        live.number = number = accepted.number
         live.loaded = accepted.state
-        session.accepted = max(session.accepted, accepted.number)
+        if number > session.accepted:
+            session.accepted = number
         self._turns.add(live)
-        self._tell_accepted(live)
+        if self._observers:
+            self._tell_accepted(live)
         return Entry(record, True, live)
 
-    async def _accept(self, record: Turn, owner: str, idempotency_key: str | None) -> Accepted:
+    def _accept(
+        self, record: Turn, owner: str, idempotency_key: str | None
+    ) -> Coroutine[Any, Any, Accepted]:
+        accepting = self._store.accept(
+            record,
+            owner=owner,
+            key=idempotency_key,
+            reject_busy=record.request.if_busy == "reject",
+            with_state=record.agent in self._turns.stateful,
+        )
+        if not (self._limited or self._durable):
+            # nothing was set aside for it, and nothing is in doubt if this fails
+            return accepting
+        return self._accept_with_care(accepting, record, idempotency_key)
+
+    async def _accept_with_care(
+        self,
+        accepting: Coroutine[Any, Any, Accepted],
+        record: Turn,
+        idempotency_key: str | None,
+    ) -> Accepted:
         try:
-            accepted = await self._store.accept(
-                record,
-                owner=owner,
-                key=idempotency_key,
-                reject_busy=record.request.if_busy == "reject",
-                with_state=record.agent in self._turns.stateful,
-            )
+            accepted = await accepting
         except StoreUnavailable as error:
             # what is set aside for it stays so, for it may run
             self._billing.let_go(record)
-            if self._store.durable and not isinstance(error, LeaseLost):
+            if self._durable and not isinstance(error, LeaseLost):
                 self._doubts.turn(record, repeatable=idempotency_key is not None)
             raise
         except asyncio.CancelledError:
@@ -148,7 +174,7 @@ class Acceptor:
 
     async def _read_before(self, session: Session, record: Turn, number: int) -> None:
         # Turns that others accepted before this one go first.
-        if self._store.durable and number > session.accepted + 1:
+        if self._durable and number > session.accepted + 1:
             try:
                 await self._turns.writer.insist(lambda: self._letters.read(session))
             except LeaseLost:
@@ -158,22 +184,20 @@ class Acceptor:
     def _elsewhere(self, taken: LiveTurn, accepted: Accepted, key: SessionKey) -> Entry:
         turn = taken.record if accepted.new else accepted.turn
         if accepted.new:
-            self._tell_accepted(taken)
+            if self._observers:
+                self._tell_accepted(taken)
             if accepted.owner == self._name:
                 # the store thinks that the session is here: it was, or an answer was lost
                 self._doubts.session(key)
         return Entry(turn, accepted.new, self._turns.live.get(turn.id))
 
     def _tell_accepted(self, taken: LiveTurn) -> None:
-        if self._observers:
-            record = taken.record
-            self._observers.notice(TurnAcceptedNotice(record.agent, record, taken.request_id))
+        record = taken.record
+        self._observers.notice(TurnAcceptedNotice(record.agent, record, taken.request_id))
 
     def _as_kept(self, live: LiveTurn, dispatcher: Dispatcher) -> Turn:
         # One that starts at once is stored as started, which saves a write of its own.
         record = live.record
-        if not self._store.durable:
-            return record
         session = self._sessions.get(live.key)
         free = session is None or session.current is None
         if not (free and dispatcher.starts_now):

@@ -51,8 +51,8 @@ class Deadlines(Generic[T]):
 
     def ended(self) -> None:
         """One of the items is over: it need no longer be kept."""
-        self._over += 1
-        if self._over * 2 > len(self._heap) + 64:
+        self._over = over = self._over + 1
+        if over * 2 > len(self._heap) + 64:
             self._heap = [entry for entry in self._heap if not entry[2].over]
             heapify(self._heap)
             self._over = 0

@@ -108,7 +108,7 @@ class Dispatcher:
     def starts_now(self) -> bool:
         """Whether a turn that has a place will start at once, and all others that have one."""
         idle = min(len(self.supervisor.idle), self.limiter.free)
-        return self.queue.empty and idle >= self._placed
+        return not self.queue.slots and idle >= self._placed
 
     def has_room(self, coming: int = 0) -> bool:
         """Whether one more turn would not have to wait, all that are on their way counted, and
@@ -122,7 +122,7 @@ class Dispatcher:
 
     def position(self, turn: LiveTurn) -> int:
         """How many turns go before this one, were it ready now."""
-        if self.supervisor.idle and self.queue.empty and self.limiter.held < self.limiter.limit:
+        if self.supervisor.idle and not self.queue.slots and self.limiter.held < self.limiter.limit:
             return 0
         return 0 if self._at_once() else self.queue.ahead(turn.tenant)
 
@@ -135,6 +135,7 @@ class Dispatcher:
         priority: Priority,
         deadline_s: float,
         ahead_in_session: int,
+        now: float,
         asker: LiveTurn | None = None,
     ) -> None:
         """Give a new turn a place among those that wait, or raise why it is refused. `asker`: the
@@ -142,7 +143,6 @@ class Dispatcher:
         """
         supervisor = self.supervisor
         mine = self._placed_by.get(tenant, 0)
-        now = self._clock()
         if now >= self._overload.ends:
             self._overload.roll(now, self.oldest_wait_s(now))
         if supervisor.degraded is not None:
@@ -191,7 +191,7 @@ class Dispatcher:
             return
         if (
             self.supervisor.idle
-            and self.queue.empty
+            and not self.queue.slots
             and turn.deadline > self._clock()
             and self._permit(turn)
         ):
@@ -220,7 +220,7 @@ class Dispatcher:
         supervisor = self.supervisor
         if self._shrinking:
             self._shrink()
-        while not self.queue.empty and supervisor.idle:
+        while self.queue.slots and supervisor.idle:
             turn = self.queue.pop()
             if turn.deadline <= self._clock():
                 # the loop stood still past it: its timer is due, and ends it
@@ -232,8 +232,7 @@ class Dispatcher:
                     break
                 turn = rider
             self._start(turn)
-        waits = not self.queue.empty and not supervisor.idle
-        if waits or len(supervisor.busy) + len(supervisor.idle) < self.least:
+        if self.queue.slots or supervisor.size < self.least:
             self.scale()
 
     def released(self, turn: LiveTurn, hold_s: float) -> None:
@@ -253,15 +252,17 @@ class Dispatcher:
     def learn(self, outcome: TurnEnd | Exception) -> None:
         """What the outcome of a turn says about the provider's limit."""
         before = self.limiter.limit
-        if isinstance(outcome, ProviderOverloaded) or (
-            isinstance(outcome, TurnEnd) and outcome.overloaded
-        ):
-            changed = self.limiter.overloaded(self._clock())
-        elif isinstance(outcome, TurnEnd) and not outcome.marks:
-            changed = self.limiter.succeeded()
+        if isinstance(outcome, Exception):
+            overloaded = isinstance(outcome, ProviderOverloaded)
         else:
-            # an answer that was kept, or the last resort, says nothing of the provider
+            overloaded = outcome.overloaded
+        if overloaded:
+            changed = self.limiter.overloaded(self._clock())
+        elif isinstance(outcome, Exception) or outcome.marks:
+            # neither an answer that was kept, nor the last resort, says anything of the provider
             return
+        else:
+            changed = self.limiter.succeeded()
         if changed and self._observers:
             self._observers.notice(
                 LimitChangedNotice(self.name, self.limiter.name, before, self.limiter.limit)
@@ -280,6 +281,9 @@ class Dispatcher:
 
     def scale(self) -> None:
         """Start actors at once if they are wanted."""
+        if min(self.most, self.limiter.limit) <= self.supervisor.size <= self._want:
+            # all there may be, and none too many: nothing is to be done, as often as it is asked
+            return
         want = self._wanted()
         if want > self._want:
             self._rescaled(want)
@@ -302,7 +306,7 @@ class Dispatcher:
     def _shrink(self) -> None:
         # Those that are busy go when they rest, before they get another turn.
         self.scale()
-        self._shrinking = self.supervisor.live + len(self.supervisor.starting) > self.most
+        self._shrinking = self.supervisor.size > self.most
 
     def _rescaled(self, want: int) -> None:
         before, self._want = self._want, want
@@ -324,9 +328,12 @@ class Dispatcher:
         return self._startable() > len(self.queue)
 
     def _startable(self) -> int:
+        free = self.limiter.limit - self.limiter.held
+        if free <= 0:
+            return 0
         supervisor = self.supervisor
         actors = len(supervisor.idle) + len(supervisor.starting) + supervisor.room(self.capacity)
-        return min(actors, self.limiter.free)
+        return min(actors, free)
 
     def _load(self, tenant: str, mine: int, ahead_in_session: int, *, at_once: bool) -> Load:
         must_start = not at_once and self.supervisor.live < self.capacity
@@ -377,9 +384,10 @@ class Dispatcher:
     def _start(self, turn: LiveTurn) -> None:
         self.leave(turn.tenant)
         self.starts += 1
-        actor = self.supervisor.assign(turn)
-        self._peak = max(self._peak, len(self.supervisor.busy))
-        turn.actor = actor
+        supervisor = self.supervisor
+        turn.actor = actor = supervisor.assign(turn)
+        if len(supervisor.busy) > self._peak:
+            self._peak = len(supervisor.busy)
         self._started(turn)
         self._overload.waited(turn.started_at - turn.accepted_at)
         actor.give(turn)

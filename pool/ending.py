@@ -36,6 +36,7 @@ class Ending:
         left: Callable[[LiveTurn], None],
     ) -> None:
         self._store = store
+        self._suspends = store.suspends
         self._writer = writer
         self._price = price
         self._over = over
@@ -57,7 +58,7 @@ class Ending:
             return
         self._record_end(turn, state, error)
         try:
-            if self._store.suspends:
+            if self._suspends:
                 await self._commit_in_order(turn, change)
             else:
                 self._hold(turn)
@@ -81,19 +82,22 @@ class Ending:
         turn.session.log.hold(event, record.id, record.session_id)
 
     def _record_end(self, turn: LiveTurn, state: State, error: TurnError | None) -> None:
-        record, now = turn.record, self._clock()
+        record = turn.record
         record.move(state)
-        record.error = error
-        record.output = "".join(turn.texts)
+        if error is not None:
+            record.error = error
+        texts = turn.texts
+        record.output = texts[0] if len(texts) == 1 else "".join(texts)
         self._price(record.usage)
-        record.pending = record.decided = ()
+        if record.pending or record.decided:
+            record.pending = record.decided = ()
         record.finished_at = self._wall()
         if turn.stop is not None:
             record.forgotten = turn.stop.forgotten
         if turn.phase == "running":
-            record.run_s += now - turn.started_at
+            record.run_s += self._clock() - turn.started_at
         elif record.attempt == 0:
-            record.queued_s = now - turn.accepted_at
+            record.queued_s = self._clock() - turn.accepted_at
         turn.phase = "ending"
 
     async def _commit_in_order(self, turn: LiveTurn, change: StateChange | None) -> None:

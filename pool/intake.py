@@ -101,7 +101,10 @@ class Intake:
         if parent is not None and principal is ANYONE:
             principal = parent.principal
             key = SessionKey(principal.tenant, key.id)
-        name = request.agent or await self._agent_of(key)
+        name = request.agent
+        if name is None:
+            # with one agent there is nothing to ask the store
+            name = self._default if len(self._dispatchers) == 1 else await self._agent_of(key)
         dispatcher = self._dispatchers.get(name)
         if dispatcher is None:
             names = ", ".join(self._dispatchers)
@@ -126,14 +129,26 @@ class Intake:
         try:
             if parent is None and self._billing.ledger.rated:
                 rates = await self._billing.ledger.check(principal)
-            self._switches.check(dispatcher.name)
+            if self._switches.off:
+                self._switches.check(dispatcher.name)
             if self._screen is not None:
                 await look_at(self._screen, record, request_id, self._observers)
-            if self._goes_elsewhere(key, dispatcher, parent):
+            if self._replicas.others and self._goes_elsewhere(key, dispatcher, parent):
                 giving = self._acceptor.give_away(record, idempotency_key, request_id)
                 return told(await self._arrive(giving, key, request), rates)
-            self._admit(dispatcher, request, key, deadline_s, parent)
+            if self.closed:
+                raise Draining(
+                    "the pool is shutting down and takes no more turns", retry_after_s=1.0
+                )
             now = self._turns.clock()
+            dispatcher.admit(
+                tenant=key.tenant,
+                priority=request.priority,
+                deadline_s=deadline_s,
+                ahead_in_session=self._ahead(request, key),
+                asker=parent,
+                now=now,
+            )
             live = LiveTurn(
                 record=record,
                 tenant=key.tenant,
@@ -147,7 +162,8 @@ class Intake:
             taking = self._acceptor.take(live, key, dispatcher, idempotency_key)
             if self._store.suspends:
                 return told(await self._arrive(taking, key, request), rates)
-            return told(await taking, rates)
+            entry = await taking
+            return told(entry, rates) if rates else entry
         except Refused as refused:
             earlier = await self._earlier(key, request, dispatcher.name, idempotency_key)
             if earlier is not None:
@@ -172,8 +188,7 @@ class Intake:
     ) -> bool:
         # Where this process would have it wait, another may have an idle actor.
         return (
-            bool(self._replicas.others)
-            and not (self.closed or dispatcher.has_room() or parent is not None)
+            not (self.closed or dispatcher.has_room() or parent is not None)
             and not self._sessions.unfinished(key)
             and self._replicas.take_room(dispatcher.name)
         )
@@ -181,12 +196,8 @@ class Intake:
     # --- what may be wrong with it
 
     async def _agent_of(self, key: SessionKey) -> str:
-        # with one agent there is nothing to ask the store
-        if len(self._dispatchers) > 1:
-            info = await self._store.session(key)
-            if info is not None and info.agent is not None:
-                return info.agent
-        return self._default
+        info = await self._store.session(key)
+        return self._default if info is None or info.agent is None else info.agent
 
     def _parent(self) -> LiveTurn | None:
         parent = scope.current.get()
@@ -205,24 +216,9 @@ class Intake:
 
     # --- admission
 
-    def _admit(
-        self,
-        dispatcher: Dispatcher,
-        request: TurnRequest,
-        key: SessionKey,
-        deadline_s: float,
-        asker: LiveTurn | None,
-    ) -> None:
-        if self.closed:
-            raise Draining("the pool is shutting down and takes no more turns", retry_after_s=1.0)
-        ahead = 0 if request.if_busy in MAKES_WAY else self._sessions.unfinished(key)
-        dispatcher.admit(
-            tenant=key.tenant,
-            priority=request.priority,
-            deadline_s=deadline_s,
-            ahead_in_session=ahead,
-            asker=asker,
-        )
+    def _ahead(self, request: TurnRequest, key: SessionKey) -> int:
+        # how many turns of its session go before it
+        return 0 if request.if_busy in MAKES_WAY else self._sessions.unfinished(key)
 
     async def _earlier(
         self, key: SessionKey, request: TurnRequest, agent: str, idempotency_key: str | None

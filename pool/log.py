@@ -18,9 +18,11 @@ from pool.events import START, Cursor, Event
 KEEP = 1_024
 
 
-def log_from(end: Cursor) -> Log:
-    """A log that goes on after a cursor."""
-    return Log(end.epoch, end.seq, end.seq + 1, end.seq + 1, end.seq + 1)
+def log_from(end: Cursor, epoch: int | None = None) -> Log:
+    """A log that goes on after a cursor; in `epoch`, if another than the cursor's begins there."""
+    seq = end.seq
+    following = seq + 1
+    return Log(end.epoch if epoch is None else epoch, seq, following, following, following)
 
 
 class Log(Struct, eq=False):
@@ -95,13 +97,16 @@ class Log(Struct, eq=False):
 
     def hold(self, event: Event, turn_id: str, session_id: str) -> None:
         """The same, but readers see it, and what follows it, only after `show`."""
-        self._held_from = min(self._held_from, self.seq + 1)
+        if self._held_from == inf:
+            self._held_from = self.seq + 1
         self.add(event, turn_id, session_id)
 
     def show(self) -> None:
-        """The store has what was held back."""
+        """The store has what was held back; what nobody reads is let go of."""
         self._held_from = inf
-        self._wake()
+        if self._listeners:
+            self._wake()
+        self.trim()
 
     def drop_held(self) -> None:
         """The store will never have what was held back: it did not happen."""
@@ -121,8 +126,8 @@ class Log(Struct, eq=False):
 
     def stored(self, events: Sequence[Event]) -> None:
         """The store has these events."""
-        if events and events[-1].epoch == self.epoch:
-            self._unsure_from = max(self._unsure_from, events[-1].seq + 1)
+        if events and events[-1].epoch == self.epoch and events[-1].seq >= self._unsure_from:
+            self._unsure_from = events[-1].seq + 1
 
     def untake(self, events: Sequence[Event]) -> None:
         """The store did not take these events: they are unstored again, if they are still its."""
@@ -150,11 +155,13 @@ class Log(Struct, eq=False):
 
     def trim(self) -> None:
         """Let go of what is stored, but for a few events while somebody listens."""
-        stored = self._unsure_from - self._first
-        surplus = stored - KEEP if self._listeners else stored
+        surplus = self._unsure_from - self._first
+        if self._listeners:
+            surplus -= KEEP
         if surplus > 0:
-            self._before = self._events[surplus - 1].epoch
-            del self._events[:surplus]
+            events = self._events
+            self._before = events[surplus - 1].epoch
+            del events[:surplus]
             self._first += surplus
 
     def covers(self, cursor: Cursor) -> bool:

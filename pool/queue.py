@@ -58,18 +58,13 @@ class FairQueue(Generic[T]):
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self._weights = weights or {}
         self._lines: dict[str, _Line[T]] = {}
-        # sorted; the number keeps equal tags in the order of arrival
-        self._slots: list[tuple[float, int, _Line[T]]] = []
+        # one for each turn that waits, sorted; the number keeps equal tags in the order of arrival
+        self.slots: list[tuple[float, int, _Line[T]]] = []
         self._number = 0
         self._served_tag = 0.0
 
-    @property
-    def empty(self) -> bool:
-        """Whether no turn waits."""
-        return not self._slots
-
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self.slots)
 
     def __iter__(self) -> Iterator[T]:
         for line in self._lines.values():
@@ -92,12 +87,13 @@ class FairQueue(Generic[T]):
             slot = (line.last_tag, self._number)
             line.slots.append(slot)
             line.turns[RANK[turn.priority]].append(turn)
-        insort(self._slots, (*slot, line))
+        insort(self.slots, (*slot, line))
 
     def pop(self) -> T:
         """Take the turn to serve next; `IndexError` if none waits."""
-        tag, _, line = self._slots.pop(0)
-        self._served_tag = max(self._served_tag, tag)
+        tag, _, line = self.slots.pop(0)
+        if tag > self._served_tag:
+            self._served_tag = tag
         return line.pop()
 
     def remove(self, turn: T) -> bool:
@@ -109,14 +105,14 @@ class FairQueue(Generic[T]):
             return False
         line.turns[RANK[turn.priority]].remove(turn)
         slot = line.slots.pop()
-        del self._slots[bisect_left(self._slots, slot)]
+        del self.slots[bisect_left(self.slots, slot)]
         line.last_tag = line.slots[-1][0] if line.slots else slot[0] - line.step
         return True
 
     def ahead(self, tenant: str) -> int:
         """How many waiting turns would be served before a new one of this tenant."""
         tag = self._next_tag(self._line(tenant))
-        return bisect_right(self._slots, tag, key=lambda slot: slot[0])
+        return bisect_right(self.slots, tag, key=lambda slot: slot[0])
 
     def _next_tag(self, line: _Line[T]) -> float:
         return max(self._served_tag, line.last_tag) + line.step
@@ -124,7 +120,7 @@ class FairQueue(Generic[T]):
     def _line(self, tenant: str) -> _Line[T]:
         line = self._lines.get(tenant)
         if line is None:
-            if len(self._lines) > 2 * len(self._slots) + 64:
+            if len(self._lines) > 2 * len(self.slots) + 64:
                 self._forget_idle()
             line = self._lines[tenant] = _Line(self._weights.get(tenant, 1.0))
         return line

@@ -61,12 +61,15 @@ class Runner:
         else:
             token = scope.current.set(turn)
             try:
-                if not turn.start_stored:
-                    await self._turns.note_start(turn)
                 if turn.distrusted:
+                    await self._turns.note_start(turn)
                     await self._turns.billing.recalled(turn)
                 redactor = None if self._privacy is None else self._privacy.redactor(turn.tenant)
-                given, state_format = await self._input(agent, turn, veiled=redactor is not None)
+                if state_format:
+                    veiled = redactor is not None
+                    given, state_format = await self._input(agent, turn, veiled=veiled)
+                else:
+                    given = TurnInput(turn.record.request.input)
                 context = TurnContext(
                     turn,
                     self._turns,
@@ -78,9 +81,10 @@ class Runner:
                     # a new attempt reports from nothing; one that goes on from a state has it there
                     turn.record.usage if turn.record.attempt > 1 and not given.resume else None,
                 )
-                ask = partial(self._ask, agent, given, turn, context)
                 if redactor is not None or state_format != agent.state_format:
                     ask = partial(self._ask_veiled, agent, given, turn, context, redactor)
+                else:
+                    ask = partial(self._ask, agent, given, turn, context)
                 if self._answers is None:
                     outcome = await ask()
                 else:
@@ -123,13 +127,10 @@ class Runner:
         return self._checked(await run_veiled(agent, given, context, redactor), turn)
 
     async def _input(self, agent: Agent, turn: LiveTurn, *, veiled: bool) -> tuple[TurnInput, str]:
-        """What the agent is given, and the format in which its state is kept: sealed behind a veil,
-        and for as long as the session lives if it once was.
+        """What an agent that keeps a state is given, and the format in which that is kept: sealed
+        behind a veil, and for as long as the session lives if it once was.
         """
         record = turn.record
-        text = record.request.input
-        if not agent.state_format:
-            return TurnInput(text), ""
         lease = turn.session.lease
         if lease is None:
             raise LeaseLost("the session is no longer held here")
@@ -144,7 +145,7 @@ class Runner:
                 "which starts from the transcript"
             )
         given = TurnInput(
-            text,
+            record.request.input,
             state=state.data,
             state_version=state.version,
             unseen=state.unseen,
@@ -170,8 +171,9 @@ class Runner:
             return AgentFailed(mistake)
         if end.status == "paused" and not (turn.record.pending or turn.record.decided):
             return AgentFailed("the agent paused, but no call of a tool waits for a decision")
-        most = self._config.max_output_bytes
-        if end.output is not None and writable(end.output)[1] > most:
+        output, most = end.output, self._config.max_output_bytes
+        # no character takes more than four bytes
+        if output is not None and 4 * len(output) > most and writable(output)[1] > most:
             return AgentFailed(f"the answer is longer than {most} bytes, the most it may be")
         return end
 
@@ -197,12 +199,11 @@ def _mistake(end: Any) -> str | None:
     if type(end) is not TurnEnd:
         return f"the agent returned {type(end).__name__}; run() returns a TurnEnd"
     output: object = end.output
-    if not isinstance(output, str | None):
+    if not (output is None or isinstance(output, str)):
         return f"the agent's output is {type(output).__name__}; it must be text"
-    states: tuple[object, ...] = (end.state, end.append)
-    for state in states:
-        if not isinstance(state, bytes | None):
-            return f"the agent's state is {type(state).__name__}; it must be bytes"
+    state: object = end.append if end.state is None else end.state
+    if not (state is None or isinstance(state, bytes)):
+        return f"the agent's state is {type(state).__name__}; it must be bytes"
     return None
 
 

@@ -91,7 +91,7 @@ class Session(Struct, eq=False):
         if self.lease is None or self.lease.epoch != lease.epoch:
             self.log.resume(Cursor(lease.epoch, end.seq))
         # an object of its own: a release that is still on its way is not this claim's
-        self.lease = Lease(lease.key, lease.owner, lease.epoch)
+        self.lease = lease
 
     def join(self, turn: LiveTurn) -> bool:
         """Take a turn into the session; True if it is its turn at once."""

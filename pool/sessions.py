@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pool.events import Cursor
 from pool.log import log_from
 from pool.session import Session
-from pool.store.base import Accepted, Lease, SessionKey
+from pool.store.base import Lease, SessionKey
 
 
 class Sessions:
@@ -36,21 +36,22 @@ class Sessions:
         session = self._sessions.get(key)
         return 0 if session is None else len(session.turns)
 
-    def claim(self, key: SessionKey, accepted: Accepted) -> Session | None:
-        """The session of a turn that the store has accepted; None: another process holds it."""
+    def held_by(self, key: SessionKey, owner: str) -> Session | None:
+        """The session, if `owner` holds it, as far as is known here."""
         session = self._sessions.get(key)
-        if accepted.lease is None:
-            # a lease that was released may still be here, until the answer to that comes
-            held = None if session is None else session.lease
-            return session if held is not None and held.owner == accepted.owner else None
-        return self.take(accepted.lease, accepted.end)
+        # a lease that was released may still be here, until the answer to that comes
+        held = None if session is None else session.lease
+        return session if held is not None and held.owner == owner else None
 
     def take(self, lease: Lease, end: Cursor) -> Session:
         """The session that the store gave us, whose log ends there."""
-        session = self._sessions.get(lease.key)
+        key = lease.key
+        session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[lease.key] = Session(lease.key, log_from(end))
-        session.claimed(lease, end)
+            log = log_from(end, lease.epoch)
+            session = self._sessions[key] = Session(key, log, lease)
+        else:
+            session.claimed(lease, end)
         session.looked_at = self._loop.time()
         return session
 
@@ -63,8 +64,9 @@ class Sessions:
 
     def settle(self, session: Session) -> None:
         """Forget the session if nobody needs it any longer."""
-        if session.idle and self._sessions.get(session.key) is session:
-            del self._sessions[session.key]
+        key = session.key
+        if session.idle and self._sessions.get(key) is session:
+            del self._sessions[key]
         if session.readers or session.watching:
             self.unattended(session)
 

@@ -85,6 +85,11 @@ class Supervisor:
         """How many actors are open."""
         return len(self.idle) + len(self.busy)
 
+    @property
+    def size(self) -> int:
+        """How many actors are open or starting."""
+        return len(self.idle) + len(self.busy) + len(self.starting)
+
     def room(self, most: int) -> int:
         """How many actors could be started at once, towards `most`."""
         if self._retry is not None or self._closing:
@@ -108,13 +113,14 @@ class Supervisor:
 
     def assign(self, turn: LiveTurn) -> Actor:
         """Take an idle actor for the turn: the one that served its session last, or the warmest."""
-        actor = self._warm.get(turn.session.key)
-        if actor is not None and actor in self.idle:
-            del self.idle[actor]
+        key, idle = turn.session.key, self.idle
+        actor = self._warm.get(key)
+        if actor is not None and actor in idle:
+            del idle[actor]
         else:
-            actor, _ = self.idle.popitem()
+            actor = idle.popitem()[0]
             self._cool(actor)
-            self._warm[turn.session.key] = actor
+            self._warm[key] = actor
         self.busy.add(actor)
         return actor
 

@@ -72,7 +72,8 @@ class Turns:
         self.closing: Stop | None = None
         self._config = config
         self._store = store
-        self._durable = store.durable
+        # whether what was accepted outlives the process
+        self.durable = store.durable
         self.sessions = sessions
         self._dispatchers = dispatchers
         self._observers = observers
@@ -81,6 +82,7 @@ class Turns:
         self.emptying = Emptying(self.live)
         self.approvals = Approvals(self)
         self.moving = Moving(self, store, doubts)
+        self._limited = not ledger.open
         self.revival = Revival(self, dispatchers, config)
         self.crashes = Crashes(self, dispatchers, max_attempts=config.max_attempts)
         self.finishing = Finishing(self, dispatchers)
@@ -133,7 +135,8 @@ class Turns:
     def watch_over(self, turn: LiveTurn) -> None:
         """It is one of this process's turns from now on, and expires when its deadline passes."""
         self.live[turn.record.id] = turn
-        self.billing.recall(turn)
+        if self._limited:
+            self.billing.recall(turn)
         self._deadlines.add(turn)
 
     def tell_place(self, turn: LiveTurn) -> None:
@@ -141,8 +144,10 @@ class Turns:
         record, session = turn.record, turn.session
         if record.attempt:
             return
-        goes = session.current is turn
-        position = self._dispatchers[record.agent].position(turn) if goes else len(session.line)
+        if session.current is turn:
+            position = self._dispatchers[record.agent].position(turn)
+        else:
+            position = len(session.line)
         self.tell(turn, TurnQueued(position=position, at=record.created_at))
 
     def start_no_more(self) -> None:
@@ -190,7 +195,7 @@ class Turns:
         The first start of a turn is stored with its first events, unless it ends before. While the
         store cannot be reached the turn starts all the same.
         """
-        if turn.start_stored or not self._durable or not turn.distrusted:
+        if turn.start_stored or not self.durable:
             return
         try:
             await self.writer.flush(turn.session, turn)
@@ -303,7 +308,6 @@ class Turns:
         """The end of the turn is stored: tell everybody, and let the next one go."""
         record = turn.record
         turn.session.log.show()
-        turn.session.log.trim()
         self.leave(turn)
         self.billing.ended(turn)
         if self._deliveries is not None:
@@ -334,7 +338,7 @@ class Turns:
             turn.wake()
         if turn.suspect:
             self.revival.left(turn)
-        if session.turns and self.closing is not None:
+        if self.closing is not None and session.turns:
             self.after_closing(session)
         elif session.foreign and not session.turns:
             self.moving.hand_back_soon(session)
@@ -351,9 +355,10 @@ class Turns:
         """It is no longer among the turns of this process."""
         if turn.moved:
             self.billing.let_go(turn.record)
-        if self.live.get(turn.record.id) is turn:
-            del self.live[turn.record.id]
-            if not self.live:
+        live, turn_id = self.live, turn.record.id
+        if live.get(turn_id) is turn:
+            del live[turn_id]
+            if not live:
                 self.emptying.wake()
 
     def release(self, turn: LiveTurn) -> None:
@@ -362,8 +367,9 @@ class Turns:
 
     def tell(self, turn: LiveTurn, event: Event) -> None:
         """Put an event into the turn's log."""
-        turn.session.log.add(event, turn.record.id, turn.record.session_id)
-        if self._durable:
+        record = turn.record
+        turn.session.log.add(event, record.id, record.session_id)
+        if self.durable:
             self.writer.note(turn.session)
 
     def tell_moved(self, turn: LiveTurn, how: Move) -> None:

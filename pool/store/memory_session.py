@@ -107,7 +107,9 @@ class SessionRecord(Struct, eq=False):
         if last is None or last.owner != owner:
             return self.take_over(owner, now)
         self.held = True
-        return last
+        # each claim is an object of its own, so that holders can tell one from the next
+        self.lease = lease = Lease(self.key, owner, last.epoch)
+        return lease
 
     def take_over(self, owner: str, now: float) -> Lease:
         """Give it to an owner in a later epoch than any before, whoever has it."""
