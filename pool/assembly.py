@@ -89,7 +89,7 @@ def add_dispatchers(
                 observers=observers,
                 answers=_answers(spec, answers, random=random, clock=clock),
                 privacy=privacy,
-            ),
+            ).run,
             config=config,
             random=random,
             observers=observers,

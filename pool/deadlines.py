@@ -1,7 +1,7 @@
 """The deadlines of all unfinished turns under one timer.
 
 A timer a turn would cost more than the turn. Here a deadline is one push on a heap; what has ended
-is passed over when its time comes, and swept out when it makes up most of the heap.
+is passed over when its time comes, and swept out when it makes up three quarters of the heap.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Deadlines(Generic[T]):
     def ended(self) -> None:
         """One of the items is over: it need no longer be kept."""
         self._over = over = self._over + 1
-        if over * 2 > len(self._heap) + 64:
+        if over > 0.75 * len(self._heap) + 32:
             self._heap = [entry for entry in self._heap if not entry[2].over]
             heapify(self._heap)
             self._over = 0

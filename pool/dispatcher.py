@@ -281,7 +281,8 @@ class Dispatcher:
 
     def scale(self) -> None:
         """Start actors at once if they are wanted."""
-        if min(self.most, self.limiter.limit) <= self.supervisor.size <= self._want:
+        size = self.supervisor.size
+        if self.least <= size <= self._want and size >= min(self.most, self.limiter.limit):
             # all there may be, and none too many: nothing is to be done, as often as it is asked
             return
         want = self._wanted()
@@ -356,14 +357,14 @@ class Dispatcher:
         return estimated_wait_s(self._load(tenant, mine, 0, at_once=self._at_once()))
 
     def _permit(self, turn: LiveTurn) -> bool:
-        turn.limiter = self.limiter
+        turn.limiter = limiter = self.limiter
         lender = None if turn.parent is None else self._lender(turn.parent)
         if lender is not None:
             riding = [rider for rider in lender.riders if rider is not turn and not rider.over]
             lender.riders = (*riding, turn)
             return True
-        turn.has_permit = self.limiter.take()
-        return turn.has_permit
+        turn.has_permit = taken = limiter.take()
+        return taken
 
     def _lender(self, asker: LiveTurn | None) -> LiveTurn | None:
         # A turn asked from within another runs on that one's permit: it waits for us.

@@ -61,7 +61,6 @@ class Ending:
             if self._suspends:
                 await self._commit_in_order(turn, change)
             else:
-                self._hold(turn)
                 await self._commit(turn, change)
         except LeaseLost as lost:
             turn.moved = True
@@ -75,11 +74,6 @@ class Ending:
             _log.error("store failed", turn_id=turn.id, error=type(error).__name__)
             self._failed(turn, Internal("the store failed; the server's log says how"))
         self._over(turn)
-
-    def _hold(self, turn: LiveTurn) -> None:
-        record = turn.record
-        event = ENDINGS[record.state](turn=record, at=record.finished_at or 0.0)
-        turn.session.log.hold(event, record.id, record.session_id)
 
     def _record_end(self, turn: LiveTurn, state: State, error: TurnError | None) -> None:
         record = turn.record
@@ -103,21 +97,20 @@ class Ending:
     async def _commit_in_order(self, turn: LiveTurn, change: StateChange | None) -> None:
         # One end at a time, so that nobody else's write takes this one's last event along.
         async with turn.session.writing:
-            if turn.moved:
-                raise LeaseLost(f"session {turn.session.key.id} is no longer held here")
-            self._hold(turn)
             await self._commit(turn, change)
 
     async def _commit(self, turn: LiveTurn, change: StateChange | None) -> None:
-        session = turn.session
+        session, record = turn.session, turn.record
         lease, log = session.lease, session.log
         if lease is None or turn.moved:
             raise LeaseLost(f"session {session.key.id} is no longer held here")
+        end = ENDINGS[record.state](turn=record, at=record.finished_at or 0.0)
+        log.hold(end, record.id, record.session_id)
         # the same for every try: the store may have taken the first, and lost its answer
         events = log.take_unstored()
         try:
             try:
-                released = await self._store.commit(lease, turn.record, events, change)
+                released = await self._store.commit(lease, record, events, change)
             except LeaseLost:
                 raise
             except StoreUnavailable:

@@ -145,7 +145,9 @@ class Intake:
                 tenant=key.tenant,
                 priority=request.priority,
                 deadline_s=deadline_s,
-                ahead_in_session=self._ahead(request, key),
+                ahead_in_session=(
+                    0 if request.if_busy in MAKES_WAY else self._sessions.unfinished(key)
+                ),
                 asker=parent,
                 now=now,
             )
@@ -213,12 +215,6 @@ class Intake:
         if left_s <= 0:
             raise DeadlineExceeded("the deadline of the turn that asks has passed")
         return min(deadline_s, left_s)
-
-    # --- admission
-
-    def _ahead(self, request: TurnRequest, key: SessionKey) -> int:
-        # how many turns of its session go before it
-        return 0 if request.if_busy in MAKES_WAY else self._sessions.unfinished(key)
 
     async def _earlier(
         self, key: SessionKey, request: TurnRequest, agent: str, idempotency_key: str | None

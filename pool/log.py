@@ -96,17 +96,10 @@ class Log(Struct, eq=False):
             self._wake()
 
     def hold(self, event: Event, turn_id: str, session_id: str) -> None:
-        """The same, but readers see it, and what follows it, only after `show`."""
+        """The same, but readers see it, and what follows it, only when it is `stored`."""
         if self._held_from == inf:
             self._held_from = self.seq + 1
         self.add(event, turn_id, session_id)
-
-    def show(self) -> None:
-        """The store has what was held back; what nobody reads is let go of."""
-        self._held_from = inf
-        if self._listeners:
-            self._wake()
-        self.trim()
 
     def drop_held(self) -> None:
         """The store will never have what was held back: it did not happen."""
@@ -125,9 +118,15 @@ class Log(Struct, eq=False):
         return self._events[start:] if start else list(self._events)
 
     def stored(self, events: Sequence[Event]) -> None:
-        """The store has these events."""
-        if events and events[-1].epoch == self.epoch and events[-1].seq >= self._unsure_from:
-            self._unsure_from = events[-1].seq + 1
+        """The store has these events: what was held back is shown, what nobody reads let go of."""
+        if events:
+            last = events[-1]
+            if last.seq >= self._held_from:
+                self._held_from = inf
+                self._wake()
+            if last.epoch == self.epoch and last.seq >= self._unsure_from:
+                self._unsure_from = last.seq + 1
+        self.trim()
 
     def untake(self, events: Sequence[Event]) -> None:
         """The store did not take these events: they are unstored again, if they are still its."""

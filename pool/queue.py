@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Final, Generic, Protocol, TypeVar
 
 from pool.turn import Priority
@@ -111,11 +112,11 @@ class FairQueue(Generic[T]):
 
     def ahead(self, tenant: str) -> int:
         """How many waiting turns would be served before a new one of this tenant."""
-        tag = self._next_tag(self._line(tenant))
-        return bisect_right(self.slots, tag, key=lambda slot: slot[0])
+        return bisect_right(self.slots, (self._next_tag(self._line(tenant)), inf))
 
     def _next_tag(self, line: _Line[T]) -> float:
-        return max(self._served_tag, line.last_tag) + line.step
+        served, last = self._served_tag, line.last_tag
+        return (max(last, served)) + line.step
 
     def _line(self, tenant: str) -> _Line[T]:
         line = self._lines.get(tenant)

@@ -15,7 +15,7 @@ from pool.agent import Agent, Approval, Gate, TurnEnd, TurnInput
 from pool.config import AgentSpec, PoolConfig
 from pool.context import TurnContext
 from pool.errors import AgentFailed, LeaseLost, PoolError
-from pool.guard.answers import Answers
+from pool.guard.answers import Answers, Ask
 from pool.guard.sealing import SEALED
 from pool.live import LiveTurn
 from pool.observer import Observers, TasksLeakedNotice
@@ -51,7 +51,7 @@ class Runner:
         self._answers = answers
         self._privacy = privacy
 
-    async def __call__(self, agent: Agent, turn: LiveTurn) -> None:
+    async def run(self, agent: Agent, turn: LiveTurn) -> None:
         """Run the turn to its stored end. What this raises has broken the actor."""
         outcome: TurnEnd | Exception
         state_format = agent.state_format
@@ -66,8 +66,9 @@ class Runner:
                     await self._turns.billing.recalled(turn)
                 redactor = None if self._privacy is None else self._privacy.redactor(turn.tenant)
                 if state_format:
-                    veiled = redactor is not None
-                    given, state_format = await self._input(agent, turn, veiled=veiled)
+                    given, state_format = await self._input(
+                        agent, turn, veiled=redactor is not None
+                    )
                 else:
                     given = TurnInput(turn.record.request.input)
                 context = TurnContext(
@@ -81,16 +82,12 @@ class Runner:
                     # a new attempt reports from nothing; one that goes on from a state has it there
                     turn.record.usage if turn.record.attempt > 1 and not given.resume else None,
                 )
-                if redactor is not None or state_format != agent.state_format:
-                    ask = partial(self._ask_veiled, agent, given, turn, context, redactor)
+                veiled = redactor is not None or state_format != agent.state_format
+                if self._answers is None and not veiled:
+                    outcome = self._checked(await agent.run(given, context), turn)
                 else:
-                    ask = partial(self._ask, agent, given, turn, context)
-                if self._answers is None:
-                    outcome = await ask()
-                else:
-                    outcome = await self._answers.answer(
-                        ask, agent, turn, given, context, state_format=state_format
-                    )
+                    ask = partial(self._ask, agent, given, turn, context, redactor, veiled=veiled)
+                    outcome = await self._answer(ask, agent, turn, given, context, state_format)
             except asyncio.CancelledError:
                 outcome = self._cancelled(turn)
             except LeaseLost as lost:
@@ -109,22 +106,36 @@ class Runner:
         await self._turns.finishing.finish(turn, outcome, state_format)
 
     async def _ask(
-        self, agent: Agent, given: TurnInput, turn: LiveTurn, context: TurnContext
-    ) -> TurnEnd | Exception:
-        return self._checked(await agent.run(given, context), turn)
-
-    async def _ask_veiled(
         self,
         agent: Agent,
         given: TurnInput,
         turn: LiveTurn,
         context: TurnContext,
         redactor: Redactor | None,
+        *,
+        veiled: bool,
     ) -> TurnEnd | Exception:
+        if not veiled:
+            return self._checked(await agent.run(given, context), turn)
         # loaded when a tenant wants it
         from pool.veiled import run_veiled
 
         return self._checked(await run_veiled(agent, given, context, redactor), turn)
+
+    async def _answer(
+        self,
+        ask: Ask,
+        agent: Agent,
+        turn: LiveTurn,
+        given: TurnInput,
+        context: TurnContext,
+        state_format: str,
+    ) -> TurnEnd | Exception:
+        if self._answers is None:
+            return await ask()
+        return await self._answers.answer(
+            ask, agent, turn, given, context, state_format=state_format
+        )
 
     async def _input(self, agent: Agent, turn: LiveTurn, *, veiled: bool) -> tuple[TurnInput, str]:
         """What an agent that keeps a state is given, and the format in which that is kept: sealed

@@ -128,13 +128,14 @@ class Session(Struct, eq=False):
 
     def leave(self, turn: LiveTurn) -> LiveTurn | None:
         """A turn ended: the one whose turn it now is, if that changes."""
+        turns, turn_id = self.turns, turn.record.id
         # it may have come back, as another, before its old agent had stopped
-        if self.turns.get(turn.record.id) is turn:
-            del self.turns[turn.record.id]
+        if turns.get(turn_id) is turn:
+            del turns[turn_id]
         if turn is not self.current:
             return None
-        self.current = self.line.pop(0) if self.line else None
-        return self.current
+        self.current = following = self.line.pop(0) if self.line else None
+        return following
 
 
 def _rank(turn: LiveTurn) -> tuple[int, int]:

@@ -307,7 +307,6 @@ class Turns:
     def _over(self, turn: LiveTurn) -> None:
         """The end of the turn is stored: tell everybody, and let the next one go."""
         record = turn.record
-        turn.session.log.show()
         self.leave(turn)
         self.billing.ended(turn)
         if self._deliveries is not None:

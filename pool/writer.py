@@ -76,7 +76,6 @@ class Writer:
         session.log.stored(events)
         if turn is not None and turn.phase == "running":
             turn.start_stored = True
-        session.log.trim()
 
     async def catch_up(self, session: Session) -> None:
         """Give the store what it has not; if it cannot be reached, later."""

@@ -36,14 +36,14 @@ def test_a_limit_cuts_what_is_read() -> None:
 
 
 def test_what_is_held_is_shown_only_after_the_store_has_it() -> None:
-    """A terminal event, and what follows it, stays hidden until `show`."""
+    """A terminal event, and what follows it, stays hidden until it is `stored`."""
     log, woken = log_of(1), []
     log.hold(TextDelta("end"), "t", "s")
     log.add(TextDelta("next"), "u", "s")
     log.listen(lambda: woken.append(1))
     assert ids(log.after(Cursor(7, 10), 10)) == ["7-11"]
     assert log.visible_end == Cursor(7, 11)
-    log.show()
+    log.stored(log.take_unstored())
     assert woken == [1]
     assert ids(log.after(Cursor(7, 10), 10)) == ["7-11", "7-12", "7-13"]
 
@@ -81,9 +81,8 @@ def test_trimming_keeps_what_is_not_stored_and_some_for_readers() -> None:
     # on their way: should they not arrive, they are needed again
     log.trim()
     assert log.covers(Cursor(7, 10))
-    log.stored(taken)
     log.listen(print)
-    log.trim()
+    log.stored(taken)
     assert not log.covers(Cursor(7, 109))
     assert log.covers(Cursor(7, 110))
     log.unlisten(print)
