@@ -87,6 +87,7 @@ class Server:
         self._router = Router(self.routes)
         self._prefix = secrets.token_hex(6)
         self._count = count(1)
+        self._listener: Listener | None = None
         self._runner: web.ServerRunner | None = None
         self._site: web.TCPSite | None = None
 
@@ -103,6 +104,7 @@ class Server:
             on_request=self._handle,
             on_unreadable=self._unreadable,
             on_full=self._turned_away,
+            upgraded=lambda: self.connections.sockets,
             request_id=self.new_request_id,
         )
         await self.authenticator.start()
@@ -115,7 +117,7 @@ class Server:
             await runner.cleanup()
             await self.authenticator.stop()
             raise
-        self._runner, self._site = runner, site
+        self._listener, self._runner, self._site = listener, runner, site
 
     @property
     def port(self) -> int:
@@ -133,8 +135,7 @@ class Server:
     @property
     def open_connections(self) -> int:
         """How many connections clients have open, WebSockets among them."""
-        listener = self._runner and self._runner.server
-        return len(listener.connections) if listener else 0
+        return self._listener.open if self._listener is not None else 0
 
     async def drain(self, deadline_s: float) -> None:
         """Take no more turns, let those that run end within `deadline_s`, then close."""
@@ -153,6 +154,8 @@ class Server:
             bell.stop()
         await self.connections.close()
         await runner.cleanup()
+        # those that came while the others went
+        await self.connections.close()
         await self.authenticator.stop()
 
     def new_request_id(self) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web_protocol import RequestHandler
 
 if TYPE_CHECKING:
@@ -89,6 +90,32 @@ class Connection(RequestHandler):
         """The client has taken enough of what was written."""
         super().resume_writing()
         self._taken(True)
+
+    def hand_over(self, successor: BaseProtocol, head: bytes) -> None:
+        """Answer an upgrade with `head`: from then on the connection is another protocol's, with
+        what came behind the request. `ConnectionError` if the client is gone already.
+
+        Nothing is left here to keep the request, its headers or the tasks that serve it alive: they
+        go when its handler returns, which is to answer `Upgraded`.
+        """
+        transport, manager = self.transport, self._manager
+        if transport is None or manager is None or transport.is_closing():
+            raise ConnectionResetError("the client left before the upgrade")
+        self.send(head)
+        self._head_arrived()
+        self.keep_alive(False)
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+        behind, self._message_tail = self._message_tail, b""
+        # no end of it will be told here, and nothing more is read
+        self.transport = self._parser = self._task_handler = None
+        manager.connection_lost(self, None)
+        transport.set_protocol(successor)
+        successor.connection_made(transport)
+        if self.writing_paused:
+            successor.pause_writing()
+        if behind:
+            successor.data_received(behind)
 
     def cut(self) -> None:
         """End the connection now; what was not sent is lost."""

@@ -24,6 +24,7 @@ class Listener(web.Server):
     """Makes a `Connection` for each client and a `Request` for each of its requests.
 
     `on_request` answers them, `on_unreadable` what could not be read (None) or handled (the error).
+    `upgraded` says how many connections were handed over and are still open.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Listener(web.Server):
         on_request: Callable[[Request], Awaitable[web.StreamResponse]],
         on_unreadable: Unreadable,
         on_full: Callable[[], bytes],
+        upgraded: Callable[[], int],
         request_id: Callable[[], str],
     ) -> None:
         super().__init__(
@@ -51,6 +53,7 @@ class Listener(web.Server):
         self.config = config
         self.turned_away = on_full
         self._on_unreadable = on_unreadable
+        self._upgraded = upgraded
         self._request_id = request_id
 
     def __call__(self) -> RequestHandler:
@@ -58,9 +61,14 @@ class Listener(web.Server):
         return Connection(self, loop=self._loop, **self._kwargs)
 
     @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return len(self._connections) + self._upgraded()
+
+    @property
     def full(self) -> bool:
         """Whether there are as many connections as there may be."""
-        return len(self._connections) >= self.config.max_connections
+        return self.open >= self.config.max_connections
 
     def unreadable(
         self, request: web.BaseRequest, status: int, error: BaseException | None

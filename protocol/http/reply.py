@@ -57,7 +57,7 @@ class Reply:
         body = self.body
         if body:
             head += f"Content-Type: {self.content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-        elif self.status == 204:
+        elif self.status in (101, 204):
             head += "\r\n"
         else:
             head += "Content-Length: 0\r\n\r\n"
@@ -131,7 +131,21 @@ class StreamReply:
         return (head + "\r\n").encode()
 
 
-Answer = Reply | StreamReply | web.StreamResponse
+class Upgraded:
+    """What is left to answer to a request whose connection was handed over: nothing."""
+
+    __slots__ = ()
+
+    keep_alive: Final = False
+
+    async def prepare(self, request: Request) -> None:
+        """The head was written when the connection was handed over. Called by aiohttp."""
+
+    async def write_eof(self) -> None:
+        """What follows is no answer to this request. Called by aiohttp."""
+
+
+Answer = Reply | StreamReply | Upgraded | web.StreamResponse
 
 
 def json(status: int, body: bytes, headers: Headers = ()) -> Reply:

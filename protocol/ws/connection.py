@@ -36,6 +36,7 @@ class Connection:
         "_connections",
         "_flush_s",
         "_handlers",
+        "_hello",
         "_pool",
         "_socket",
         "_tickets",
@@ -67,6 +68,8 @@ class Connection:
         self._flush_s = flush_s
         # a frame is being dealt with, and nothing is read meanwhile
         self._busy = False
+        # what ends a connection without a hello
+        self._hello: asyncio.TimerHandle | None = None
         # None until the client has said hello, and was welcome
         self._handlers: Handlers | None = None
 
@@ -90,32 +93,12 @@ class Connection:
         """Whether all that can be sent is sent."""
         return self._handlers is None or self._handlers.sender.idle
 
-    async def run(self) -> None:
+    def serve(self) -> None:
         """Serve the client until it or we end it."""
-        loop = asyncio.get_running_loop()
-        hello = loop.call_later(self._connections.config.hello_timeout_s, self._no_hello)
         self._connections.add(self)
-        try:
-            while (text := await self._socket.receive()) is not None:
-                self._busy = True
-                await self._take(text)
-                self._busy = False
-                if self._handlers is not None:
-                    hello.cancel()
-        except ConnectionError:
-            # the peer is gone: there is nobody to tell
-            pass
-        except Exception:
-            _log.exception("connection failed", connection_id=self.id)
-            self.close(frames.INTERNAL, "the server failed; resume from your cursors")
-        finally:
-            hello.cancel()
-            if self._handlers is not None:
-                self._handlers.close()
-            self._connections.remove(self)
-            if self.caller is not None:
-                self._authenticator.live.remove(self.caller, self)
-            self._socket.release()
+        timeout_s = self._connections.config.hello_timeout_s
+        self._hello = asyncio.get_running_loop().call_later(timeout_s, self._no_hello)
+        self._socket.serve(self._run())
 
     def write(self, data: bytes) -> None:
         """Send frames."""
@@ -142,6 +125,29 @@ class Connection:
             self._socket.write(frames.ping())
         else:
             self.close(frames.HEARTBEAT_MISSED, "two pings were not answered; you can resume")
+
+    async def _run(self) -> None:
+        try:
+            while (text := await self._socket.receive()) is not None:
+                self._busy = True
+                await self._take(text)
+                self._busy = False
+                # an idle connection keeps nothing of what was said
+                del text
+        except ConnectionError:
+            # the peer is gone: there is nobody to tell
+            pass
+        except Exception:
+            _log.exception("connection failed", connection_id=self.id)
+            self.close(frames.INTERNAL, "the server failed; resume from your cursors")
+        finally:
+            self._forget_hello()
+            if self._handlers is not None:
+                self._handlers.close()
+            self._connections.remove(self)
+            if self.caller is not None:
+                self._authenticator.live.remove(self.caller, self)
+            self._socket.release()
 
     async def _take(self, text: str) -> None:
         try:
@@ -175,6 +181,7 @@ class Connection:
         if not connections.take_place(caller.principal.tenant):
             self.close(frames.TOO_MANY_CONNECTIONS, "the tenant has too many connections")
             return
+        self._forget_hello()
         self.caller = caller
         self._authenticator.live.add(caller, self)
         self._handlers = Handlers(
@@ -222,6 +229,11 @@ class Connection:
             self.close(frames.FORBIDDEN, mixed.detail)
             return None
         return caller
+
+    def _forget_hello(self) -> None:
+        hello, self._hello = self._hello, None
+        if hello is not None:
+            hello.cancel()
 
     def _no_hello(self) -> None:
         if self._handlers is None:

@@ -13,6 +13,7 @@ from protocol.ws import frames
 from protocol.ws.config import WsConfig
 from protocol.ws.heartbeat import Heartbeat
 from protocol.ws.sender import Sender
+from protocol.ws.socket import Socket
 
 if TYPE_CHECKING:
     from protocol.ws.connection import Connection
@@ -37,14 +38,18 @@ class Connections:
         self.stalled: set[Sender] = set()
         self._random = random if random is not None else Random()
         self._open: dict[Connection, int] = {}
+        # of these, of those that were turned away, and of those that have not gone yet
+        self._sockets: set[Socket] = set()
+        # those that were told to go
+        self._going: set[Socket] = set()
         # those of whom nobody knows yet who they are
         self._strangers: set[Connection] = set()
         # of those that have said hello
         self._of_tenant: Counter[str] = Counter()
         self._heartbeat = Heartbeat(config.heartbeat_s, self._check_stalled)
         self._goodbye: tuple[str, float] | None = None
-        # set while somebody waits for the last one to go
-        self._empty: asyncio.Future[None] | None = None
+        # set while somebody waits for the last of them
+        self._gone: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -52,6 +57,11 @@ class Connections:
 
     def __repr__(self) -> str:
         return f"<Connections {len(self._open)} open, {len(self.stalled)} stalled>"
+
+    @property
+    def sockets(self) -> int:
+        """How many sockets are in use, those that are about to end among them."""
+        return len(self._sockets)
 
     @property
     def full(self) -> bool:
@@ -65,6 +75,17 @@ class Connections:
         """
         most = max(1, self.config.max_connections // _STRANGERS)
         return self.full or len(self._strangers) >= most
+
+    def opened(self, socket: Socket) -> None:
+        """There is one more socket. It tells `lost` when it is gone."""
+        self._sockets.add(socket)
+
+    def lost(self, socket: Socket) -> None:
+        """A socket is gone."""
+        self._sockets.discard(socket)
+        self._going.discard(socket)
+        if self._gone is not None and not self._going and not self._gone.done():
+            self._gone.set_result(None)
 
     def add(self, connection: Connection) -> None:
         """A connection was opened."""
@@ -93,8 +114,6 @@ class Connections:
                 del self._of_tenant[tenant]
         self._strangers.discard(connection)
         self._heartbeat.remove(connection, self._open.pop(connection))
-        if self._empty is not None and not self._open and not self._empty.done():
-            self._empty.set_result(None)
 
     def goodbye(self, reason: str, reconnect_after_s: float) -> None:
         """Tell all clients, and those who still come, that the server is about to go."""
@@ -118,9 +137,12 @@ class Connections:
         await self._flush()
         for connection in tuple(self._open):
             connection.close(frames.GOING_AWAY, "the server is going; resume from your cursors")
-        if self._open:
-            self._empty = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._empty], timeout=self.config.close_grace_s + _MARGIN_S)
+        self._going.update(self._sockets)
+        if self._going:
+            self._gone = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._gone], timeout=self.config.close_grace_s + _MARGIN_S)
+        for socket in tuple(self._going):
+            socket.abort()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.config.close_grace_s)
 

@@ -1,84 +1,88 @@
 """One WebSocket as this door sees it: text comes in, bytes go out, closing has our own codes.
 
-aiohttp does the handshake and takes frames apart. Writing, pings and closing are done here: writes
-never wait (what is unsent is bounded instead), and every end of a connection is bounded in time.
+After the handshake the connection is this protocol's: aiohttp's own, the request with its headers
+and the tasks that served it are gone, which were half of what an idle WebSocket took. aiohttp takes
+frames apart. Writing, pings and closing are done here: writes never wait (what is unsent is bounded
+instead), and every end of a connection is bounded in time.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
-from aiohttp import WSMessage, WSMsgType, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_websocket import WebSocketError, WSCloseCode
-from aiohttp.web_request import BaseRequest
+from aiohttp import WSMsgType
+from aiohttp._websocket.reader import WebSocketDataQueue
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_websocket import WebSocketError, WebSocketReader, WSCloseCode
+from aiohttp.streams import EofStream
 
 from protocol.ws import frames
 from protocol.ws.config import WsConfig
 from protocol.ws.heartbeat import Pulse
 
-
-class _Response(web.WebSocketResponse):
-    """aiohttp's own, but that it leaves closing to `Socket`: aiohttp would use other close codes,
-    and wait without end for a peer that does not read."""
-
-    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
-        return False
+# Bytes of frames that wait to be dealt with, after which no more are read.
+_READ_AHEAD: Final = 2**18
 
 
-class Socket:
-    """An open WebSocket. Everything but `receive` and `drain` returns at once."""
+class Socket(BaseProtocol):
+    """An open WebSocket. Everything but `receive` and `drain` returns at once.
+
+    `lost` is called when nothing of it is left.
+    """
 
     __slots__ = (
         "_abort",
         "_config",
         "_last_batch",
-        "_transport",
-        "_writer",
+        "_lost",
+        "_messages",
+        "_reader",
+        "_task",
         "closed_with",
         "pulse",
-        "response",
     )
 
-    def __init__(
-        self,
-        response: web.WebSocketResponse,
-        writer: AbstractStreamWriter,
-        transport: asyncio.Transport,
-        config: WsConfig,
-    ) -> None:
-        self.response = response
+    def __init__(self, config: WsConfig, lost: Callable[[Socket], None]) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(loop)
+        # flow control is the transport's: there is no parser of requests to be paused
+        self._upgraded = True
         self.pulse = Pulse()
         # our close code, 0 if the peer ended it, None while it is open
         self.closed_with: int | None = None
-        self._writer = writer
-        self._transport = transport
         self._config = config
+        self._lost = lost
+        self._messages = WebSocketDataQueue(self, _READ_AHEAD, loop=loop)
+        # aiohttp refuses what is as long as its limit
+        self._reader = WebSocketReader(
+            self._messages, config.max_frame_bytes + 1, compress=False, decode_text=True
+        )
         self._last_batch = 0
         self._abort: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
 
-    @classmethod
-    def response_for(cls, config: WsConfig) -> web.WebSocketResponse:
-        """What `upgrade` is to be called with."""
-        return _Response(
-            protocols=(frames.SUBPROTOCOL,),
-            autoclose=False,
-            autoping=False,
-            compress=False,
-            # aiohttp refuses what is as long as this
-            max_msg_size=config.max_frame_bytes + 1,
-        )
+    def serve(self, client: Coroutine[Any, Any, None]) -> None:
+        """Run what deals with the client; it is cancelled when the peer is gone.
 
-    @classmethod
-    async def upgrade(
-        cls, response: web.WebSocketResponse, request: BaseRequest, config: WsConfig
-    ) -> Socket:
-        """Answer the handshake. `ConnectionError` if the peer is gone already."""
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the peer left before the upgrade")
-        writer = await response.prepare(request)
-        return cls(response, writer, transport, config)
+        It has begun by then: the loop tells of the end of an open transport after its first step.
+        """
+        self._task = self._loop.create_task(client)
+
+    def data_received(self, data: bytes) -> None:
+        """Take frames apart; what is no frame is found by `receive`."""
+        self._reader.feed_data(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The peer, or we, ended it."""
+        super().connection_lost(exc)
+        if self._abort is not None:
+            self._abort.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._messages.feed_eof()
+        self._lost(self)
 
     @property
     def closing(self) -> bool:
@@ -88,7 +92,14 @@ class Socket:
     async def receive(self) -> str | None:
         """The next text frame; None when the connection is over. Answers pings, refuses the bad."""
         while True:
-            message = await self.response.receive()
+            try:
+                message = await self._messages.read()
+            except WebSocketError as error:
+                await self._refuse(error)
+                return None
+            except EofStream:
+                self._peer_left()
+                return None
             self.pulse.heard()
             kind = message.type
             if kind is WSMsgType.TEXT:
@@ -98,25 +109,26 @@ class Socket:
                 self.write(frames.pong(bytes(message.data)))
             elif kind is WSMsgType.BINARY:
                 self.close(frames.BAD_FRAME, "send text frames, not binary ones")
-            elif kind is not WSMsgType.PONG:
-                await self._over(message)
+            elif kind is WSMsgType.CLOSE:
+                self._peer_left(message.data)
                 return None
 
     async def drain(self) -> None:
         """Until most of what was written is sent. `ConnectionError` if the peer is gone."""
-        await self._writer.drain()
+        await self._drain_helper()
 
     def write(self, data: bytes) -> None:
         """Send one or more frames. A peer that has too much unread is closed instead."""
-        if self.closing or self._transport.is_closing():
+        transport = self.transport
+        if transport is None or self.closing or transport.is_closing():
             return
         # The last batch is not counted: one event may be larger than the mark and must get through.
-        unsent = self._transport.get_write_buffer_size()
+        unsent = transport.get_write_buffer_size()
         if unsent > self._config.high_water_bytes + self._last_batch:
             self.close(frames.TOO_SLOW, "too many bytes are unread; resume from your cursor")
             return
         self._last_batch = len(data)
-        self._transport.write(data)
+        transport.write(data)
 
     def close(self, code: int, reason: str) -> None:
         """Say goodbye; the peer has `close_grace_s` to do the same. Closing twice does nothing."""
@@ -124,24 +136,27 @@ class Socket:
             self._close(code, frames.close(code, reason))
 
     def release(self) -> None:
-        """The connection's handler is done. What is unsent still has the rest of the grace."""
-        if self._abort is not None and not self._transport.get_write_buffer_size():
-            self._abort.cancel()
+        """Nobody deals with the client any more. What is unsent has the rest of the grace."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """End it now; what is unsent is lost."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def _close(self, code: int, frame: bytes) -> None:
         self.closed_with = code
-        if not self._transport.is_closing():
-            self._transport.write(frame)
-        loop = asyncio.get_running_loop()
-        self._abort = loop.call_later(self._config.close_grace_s, self._transport.abort)
+        if self.transport is None:
+            return
+        if not self.transport.is_closing():
+            self.transport.write(frame)
+        self._abort = self._loop.call_later(self._config.close_grace_s, self.transport.abort)
 
-    async def _over(self, message: WSMessage) -> None:
-        if isinstance(message.data, WebSocketError):
-            await self._refuse(message.data)
-        elif not self.closing:
-            # A close is answered with its own code. Without one, the peer is gone already.
-            echo = message.data if message.type is WSMsgType.CLOSE else 0
-            self._close(0, frames.close(echo, ""))
+    def _peer_left(self, code: int = 0) -> None:
+        # A close is answered with its own code. Without one, the peer is gone already.
+        if not self.closing:
+            self._close(0, frames.close(code, ""))
 
     async def _refuse(self, error: WebSocketError) -> None:
         if error.code == WSCloseCode.MESSAGE_TOO_BIG:
@@ -151,7 +166,8 @@ class Socket:
             self.close(frames.BAD_FRAME, "not a frame of RFC 6455 with UTF-8 text, uncompressed")
         # Closing now, with what the peer still sends unread, would reset the connection and lose
         # the close frame. So our side ends, and the peer gets the grace to end its own, which
-        # cancels this handler.
-        if self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
+        # cancels this task.
+        transport = self.transport
+        if transport is not None and transport.can_write_eof() and not transport.is_closing():
+            transport.write_eof()
         await asyncio.sleep(self._config.close_grace_s)

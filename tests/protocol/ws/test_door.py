@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from pool.errors import StoreUnavailable
@@ -8,10 +10,12 @@ from pool.store.memory import MemoryStore
 from pool.turn import Principal
 from protocol.authenticate.config import AuthConfig
 from protocol.config import ServerConfig
+from protocol.http.connection import Connection
+from protocol.http.request import Request
 from protocol.origins import same_host
 from protocol.ws.config import WsConfig
-from tests.support.serving import serving
-from tests.support.sockets import connected, talking, wired
+from tests.support.serving import serving, until
+from tests.support.sockets import connected, frame, talking, wired
 
 pytestmark = pytest.mark.real_time(10)
 
@@ -21,6 +25,18 @@ UPGRADE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
+
+
+def handshake(*headers):
+    """A good handshake as bytes, with these lines too."""
+    lines = [f"{name}: {value}" for name, value in UPGRADE.items()]
+    head = [
+        "GET /v1/ws HTTP/1.1",
+        "Host: 127.0.0.1",
+        *lines,
+        "Sec-WebSocket-Protocol: actorpool.v1",
+    ]
+    return "\r\n".join([*head, *headers, "", ""]).encode()
 
 
 async def problem(peer, **headers):
@@ -53,6 +69,7 @@ async def test_the_subprotocol_may_be_one_of_several():
         {"Sec-WebSocket-Version": "12"},
         {"Sec-WebSocket-Key": "short"},
         {"Sec-WebSocket-Key": "@@@@"},
+        {"Sec-WebSocket-Key": "\u00e9"},
     ],
 )
 async def test_what_is_no_handshake_is_a_problem(headers):
@@ -60,6 +77,63 @@ async def test_what_is_no_handshake_is_a_problem(headers):
     async with serving() as peer:
         told = await problem(peer, **{"Sec-WebSocket-Protocol": "actorpool.v1"}, **headers)
         assert told == (400, "invalid_request")
+
+
+async def test_a_handshake_has_no_body():
+    """What is behind the head are frames: a head that promises a body is refused."""
+    async with serving() as peer:
+        said = await peer.raw(handshake("Content-Length: 4"))
+        assert said.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_the_answer_to_a_handshake_has_the_headers_of_every_answer():
+    """It names the request, and what the page that asked may see."""
+    config = ServerConfig(cors_origins=("https://chat.example",))
+    async with serving(config=config) as peer:
+        asked = handshake("X-Request-ID: one", "Origin: https://chat.example")
+        head = await peer.raw(asked, frame(0x8, b""))
+    assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in head
+    assert b"\r\nX-Request-ID: one\r\n" in head
+    assert b"\r\nAccess-Control-Allow-Origin: https://chat.example\r\n" in head
+    assert b"Content-Length" not in head
+
+
+async def test_what_comes_with_the_handshake_is_taken():
+    """Requests before it and frames behind it, all in one piece: each is answered, in order."""
+    before = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    hello, end = frame(0x1, b'{"type":"hello"}'), frame(0x8, b"")
+    async with serving() as peer:
+        said = await peer.raw(before + handshake() + hello + end)
+    health, _, behind = said.partition(b"HTTP/1.1 101 ")
+    assert health.startswith(b"HTTP/1.1 200 ")
+    assert b'{"type":"welcome"' in behind
+
+
+async def test_a_websocket_is_a_connection_of_the_server():
+    """It counts as one of `max_connections`, from its handshake until it is gone."""
+    async with serving(config=ServerConfig(max_connections=2)) as peer:
+        async with wired(peer.server.port), wired(peer.server.port):
+            assert peer.server.open_connections == 2
+            assert (await peer.raw(handshake())).startswith(b"HTTP/1.1 503 ")
+        await until(lambda: peer.server.open_connections == 0)
+        async with connected(peer):
+            pass
+
+
+async def test_an_open_websocket_keeps_nothing_of_its_handshake():
+    """The request, its headers and what served it are freed at once, without the collector."""
+    kinds = (Request, Connection)
+    async with serving() as peer:
+        gc.collect()
+        gc.disable()
+        try:
+            async with wired(peer.server.port) as wire:
+                await wire.send(frame(0x1, b'{"type":"hello"}'))
+                await wire.hear()
+                assert [kept for kept in gc.get_objects() if isinstance(kept, kinds)] == []
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize(
