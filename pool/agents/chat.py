@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from pool.agents.base_tool import BaseTool
 from pool.agents.calls import CallRules, ModelCalls
 from pool.agents.chain import Chain, Link
 from pool.agents.chat_agent import ChatAgent
@@ -85,7 +86,8 @@ def chat(
         if each.model not in {place.name for place in (*own, *named)}:
             further_place(each.model, first, option="routes.model")
     found = read_tools(tools)
-    offered, _ = _with_mcp(found, mcp)
+    far = tools_of(mcp) if mcp else None
+    offered = found if far is None else read_tools([*found.values(), *far.tools])
     window_tokens = context_tokens - _fixed_tokens(instructions, offered)
     _check(
         "context_tokens",
@@ -107,8 +109,8 @@ def chat(
     routing = Routing(tuple(routes), route, dict(plans or {}))
     return ChatFactory(
         instructions=instructions,
-        tools=found,
-        mcp=tuple(mcp),
+        tools=offered,
+        mcp=far,
         parallel_tools=parallel_tools,
         window_tokens=window_tokens,
         max_steps=max_steps,
@@ -123,11 +125,13 @@ def chat(
 
 
 class ChatFactory(Struct, frozen=True, kw_only=True, eq=False):
-    """Makes chat agents that are alike, one for each actor. `calls` is what they share."""
+    """Makes chat agents that are alike, one for each actor. They share `calls`, and the limits of
+    `tools`; those of `mcp` are among them, and each actor calls them over connections of its own.
+    """
 
     instructions: str
-    tools: Mapping[str, Tool]
-    mcp: tuple[McpServer, ...]
+    tools: Mapping[str, BaseTool]
+    mcp: McpTools | None
     parallel_tools: int
     window_tokens: int
     max_steps: int | None
@@ -149,8 +153,9 @@ class ChatFactory(Struct, frozen=True, kw_only=True, eq=False):
 
     def __call__(self) -> ChatAgent:
         """One more agent."""
-        tools, mcp = _with_mcp(self.tools, self.mcp)
-        toolbox = Toolbox(tools, self.parallel_tools)
+        mcp = None if self.mcp is None else self.mcp.again()
+        own = {} if mcp is None else {tool.name: tool for tool in mcp.tools}
+        toolbox = Toolbox({**self.tools, **own}, self.parallel_tools)
 
         def link(place: ModelPlace) -> Link:
             reach = self.calls.reach(place.url)
@@ -191,7 +196,7 @@ def _check_names(places: Sequence[ModelPlace]) -> None:
 
 
 def _answers_as(
-    instructions: str, tools: Mapping[str, Tool], places: Sequence[ModelPlace], routing: Routing
+    instructions: str, tools: Mapping[str, BaseTool], places: Sequence[ModelPlace], routing: Routing
 ) -> str:
     """A digest of all that answers depend on besides the conversation."""
     models = [(place.name, place.model, place.url, place.options) for place in places]
@@ -201,17 +206,7 @@ def _answers_as(
     return blake2b(text, digest_size=16).hexdigest()
 
 
-def _with_mcp(
-    tools: Mapping[str, Tool], servers: Sequence[McpServer]
-) -> tuple[Mapping[str, Tool], McpTools | None]:
-    """The tools with those of the servers, which are one actor's."""
-    if not servers:
-        return tools, None
-    mcp = tools_of(servers)
-    return read_tools([*tools.values(), *mcp.tools]), mcp
-
-
-def _fixed_tokens(instructions: str, tools: Mapping[str, Tool]) -> int:
+def _fixed_tokens(instructions: str, tools: Mapping[str, BaseTool]) -> int:
     """About how many tokens every request begins with."""
     schemas = [tool.schema for tool in tools.values()]
     return len(msgspec.json.encode((instructions, schemas))) // BYTES_PER_TOKEN

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib import import_module
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
+from pool.agents.base_tool import READ_ONLY
 from pool.agents.mcp_pins import PinnedTool, check_pins
+from pool.agents.tool_limits import check_limits
 from pool.agents.tool_results import RESULT_CHARS
 from pool.errors import ConfigError
 from pool.guard.addresses import Network, read_networks
+from pool.guard.breaker import BreakerRule
 from pool.guard.urls import RefusedUrl, read_url
 from pool.turn import Risk
 
@@ -35,9 +37,15 @@ class McpServer(Struct, frozen=True, kw_only=True):
 
     `allow_private`: also connect to addresses that are not public: all of them, or those of the
     networks listed. `allow_http`: also without TLS. `risk`: of its tools, but for those in `risks`,
-    by their own names. `timeout_s`: how long a call may take; `connect_timeout_s`: how long it may
-    take to connect, and to list the tools, in seconds. `max_result_chars`: how much of a result the
-    model and readers are shown.
+    by their own names. `connect_timeout_s`: how long it may take to connect, and to list the tools,
+    in seconds.
+
+    The limits of each tool, for all actors of an agent together, as of a `Tool`: `timeout_s`: how
+    long a call may take, its wait for a place and for a connection included. `parallel`: how many
+    calls run at once (None: any number). `max_result_chars`: how much of a result the model and
+    readers are shown. `breaker`: when it is left alone because it fails. `cache_s`: by the names of
+    tools, for how long a result is used again when the same tenant has the tool called with the
+    same arguments; only for what is `read`.
     """
 
     name: str
@@ -52,7 +60,10 @@ class McpServer(Struct, frozen=True, kw_only=True):
     risks: dict[str, Risk] = {}
     timeout_s: float = 60.0
     connect_timeout_s: float = 10.0
+    parallel: int | None = None
     max_result_chars: int = RESULT_CHARS
+    breaker: BreakerRule | None = None
+    cache_s: dict[str, float] = {}
 
     def __post_init__(self) -> None:
         if not _is_name(self.name):
@@ -64,15 +75,10 @@ class McpServer(Struct, frozen=True, kw_only=True):
         if self.env and not self.command:
             raise ConfigError("env", "...", "a server with a url is not started here: take it out")
         check_pins(self.pins)
-        for tool in self.risks.keys() - {pinned.name for pinned in self.pins}:
-            raise ConfigError("risks", tool, "no tool that was approved has this name")
-        for option in ("timeout_s", "connect_timeout_s"):
-            seconds = getattr(self, option)
-            if not (isfinite(seconds) and seconds > 0):
-                raise ConfigError(option, seconds, "write a number of seconds above 0")
-        if self.max_result_chars < 1:
-            remedy = "write a number of at least 1"
-            raise ConfigError("max_result_chars", self.max_result_chars, remedy)
+        for option, tools in (("risks", self.risks.keys()), ("cache_s", self.cache_s.keys())):
+            for tool in tools - {pinned.name for pinned in self.pins}:
+                raise ConfigError(option, tool, "no tool that was approved has this name")
+        self._check_limits()
 
     def __repr__(self) -> str:
         way = "url" if self.url else "command"
@@ -90,6 +96,16 @@ class McpServer(Struct, frozen=True, kw_only=True):
     def risk_of(self, tool: str) -> Risk:
         """The risk of one of its tools."""
         return self.risks.get(tool, self.risk)
+
+    def _check_limits(self) -> None:
+        kept = {f"cache_s.{tool}": seconds for tool, seconds in self.cache_s.items()}
+        times = {"timeout_s": self.timeout_s, "connect_timeout_s": self.connect_timeout_s}
+        numbers = {"parallel": self.parallel, "max_result_chars": self.max_result_chars}
+        check_limits("", seconds={**times, **kept}, numbers=numbers)
+        for tool in self.cache_s:
+            if self.risk_of(tool) != "read":
+                remedy = f'{READ_ONLY} say in risks that it is "read", or leave it out'
+                raise ConfigError("cache_s", tool, remedy)
 
     def _check_http(self) -> None:
         networks = self.networks

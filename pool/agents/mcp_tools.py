@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
+from functools import partial
 from typing import Any, Final
 
 from aiohttp.abc import AbstractResolver
 from msgspec import Struct
 
 from pool.agent import Context, ToolCall
+from pool.agents.base_tool import BaseTool
 from pool.agents.mcp_connection import McpConnection, ToolFailed
 from pool.agents.mcp_pins import PinnedTool
 from pool.agents.mcp_results import content_of, text_of
@@ -19,7 +22,6 @@ from pool.agents.mcp_server import McpServer
 from pool.agents.model import ToolSchema
 from pool.agents.threads import Threads
 from pool.agents.tool_errors import BadArguments
-from pool.agents.tools import Tool
 from pool.errors import ConfigError
 
 # Where a call says by what its server knows it again.
@@ -34,22 +36,35 @@ class Arguments(Struct, frozen=True):
     arguments: dict[str, Any]
 
 
-class McpTool(Tool):
+class McpTool(BaseTool):
     """One approved tool. The model is told what was approved, whatever its server says now."""
 
-    __slots__ = ("_checker", "_connection", "_pinned")
+    __slots__ = ("_checker", "_connection", "_pinned", "server")
 
     def __init__(self, server: McpServer, pinned: PinnedTool, connection: McpConnection) -> None:
         name = _OTHER.sub("_", f"{server.name}_{pinned.name}")
         if len(name) > _NAME_CHARS:
             remedy = f"with the server's name it is longer than {_NAME_CHARS}: shorten that name"
             raise ConfigError("pins", pinned.name, f"{remedy}, or take this tool out")
-        risk, chars = server.risk_of(pinned.name), server.max_result_chars
-        super().__init__(self._call, name=name, risk=risk, max_result_chars=chars)
-        self.schema = ToolSchema(name, pinned.description, pinned.input_schema)
+        super().__init__(
+            ToolSchema(name, pinned.description, pinned.input_schema),
+            risk=server.risk_of(pinned.name),
+            timeout_s=server.timeout_s,
+            parallel=server.parallel,
+            max_result_chars=server.max_result_chars,
+            breaker=server.breaker,
+            cache_s=server.cache_s.get(pinned.name),
+        )
+        self.server = server.name
         self._pinned = pinned
         self._connection = connection
         self._checker = Checker(pinned.name, pinned.input_schema)
+
+    def over(self, connection: McpConnection) -> McpTool:
+        """It for another actor: over that one's connection, within the same limits."""
+        other = copy(self)
+        other._connection = connection
+        return other
 
     def check(self, arguments: Mapping[str, Any]) -> Struct:
         """The arguments, checked; `BadArguments` also if the tool is not as it was approved."""
@@ -59,8 +74,10 @@ class McpTool(Tool):
         return Arguments(dict(arguments))
 
     async def run(self, checked: Struct, call: ToolCall, ctx: Context, threads: Threads) -> Any:
-        """Call the tool with what `check` returned; `ToolFailed` if it says that it failed."""
-        return await self._call(checked, call, ctx)
+        """Call the tool with what `check` returned; `ToolFailed` if it says that it failed,
+        `ToolError` if there was no answer, or its limits do not let it be called.
+        """
+        return await self._limited(partial(self._call, checked, call, ctx))
 
     async def _call(self, checked: Any, call: ToolCall, ctx: Context) -> Any:
         meta = {KEY_FIELD: ctx.idempotency_key(call)}
@@ -76,6 +93,8 @@ class McpTools:
     `resolver`: looks up names (default: the system's).
     """
 
+    __slots__ = ("_connections", "_resolver", "_servers", "tools")
+
     def __init__(
         self, servers: Sequence[McpServer], *, resolver: AbstractResolver | None = None
     ) -> None:
@@ -88,14 +107,21 @@ class McpTools:
                 raise ConfigError("pins", server.name, remedy)
             if names.count(server.name) > 1:
                 raise ConfigError("mcp", server.name, "two servers have this name: rename one")
-        self._connections = {
-            server.name: McpConnection(server, resolver=resolver) for server in servers
-        }
-        self.tools: Sequence[Tool] = [
+        self._servers = servers
+        self._resolver = resolver
+        self._connections = self._to_connect()
+        self.tools: Sequence[McpTool] = [
             McpTool(server, pinned, self._connections[server.name])
             for server in servers
             for pinned in server.pins
         ]
+
+    def again(self) -> McpTools:
+        """The same for another actor, with connections of its own."""
+        other = copy(self)
+        other._connections = other._to_connect()
+        other.tools = [tool.over(other._connections[tool.server]) for tool in self.tools]
+        return other
 
     async def open(self) -> None:
         """Connect to all servers. `AgentFailed` if one of them cannot be reached."""
@@ -108,3 +134,8 @@ class McpTools:
     async def close(self) -> None:
         """End the connections. In the task that opened them or another."""
         await asyncio.gather(*(each.close() for each in self._connections.values()))
+
+    def _to_connect(self) -> dict[str, McpConnection]:
+        return {
+            server.name: McpConnection(server, resolver=self._resolver) for server in self._servers
+        }

@@ -6,9 +6,9 @@ The limits are the tool's, whichever actor calls it. Their state is kept here; n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import ceil
+from math import ceil, isfinite
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,9 +16,22 @@ import structlog
 
 from pool.agents.tool_errors import BadArguments, ToolResting, ToolTimeout
 from pool.agents.tool_threads import start, wait_until
+from pool.errors import ConfigError
 from pool.guard.breaker import BreakerOpen, BreakerRule, Breakers, BreakerState, Passage
 
 _log = structlog.get_logger("pool.agents.tools")
+
+
+def check_limits(
+    where: str, *, seconds: Mapping[str, float | None], numbers: Mapping[str, int | None]
+) -> None:
+    """`ConfigError` for a limit that cannot be, by its option; `where` goes before that."""
+    for option, time_s in seconds.items():
+        if time_s is not None and not (isfinite(time_s) and time_s > 0):
+            raise ConfigError(where + option, time_s, "write a number of seconds above 0")
+    for option, number in numbers.items():
+        if number is not None and number < 1:
+            raise ConfigError(where + option, number, "write a number of at least 1")
 
 
 class ToolLimits:

@@ -9,12 +9,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pool.agent import Context, ToolCall
+from pool.agents.base_tool import BaseTool
 from pool.agents.conversation import Call
 from pool.agents.model import ToolSchema
 from pool.agents.threads import Threads
 from pool.agents.tool_errors import BadArguments, ToolError
 from pool.agents.tool_results import Result, failed, fit, rendered
-from pool.agents.tools import Tool
 from pool.events import ToolCalled, ToolReturned
 
 Answered = Callable[[Call, str], None]
@@ -27,7 +27,7 @@ class _Ready(Struct, frozen=True):
     asked: ToolCall
     # what it means: the same, unless the turn has a veil
     meant: ToolCall
-    tool: Tool
+    tool: BaseTool
     checked: Struct
 
 
@@ -36,7 +36,7 @@ class Toolbox:
 
     __slots__ = ("_parallel", "_threads", "_tools")
 
-    def __init__(self, tools: Mapping[str, Tool], parallel: int) -> None:
+    def __init__(self, tools: Mapping[str, BaseTool], parallel: int) -> None:
         self._tools = tools
         self._parallel = parallel
         self._threads = Threads("tool")
@@ -80,7 +80,7 @@ class Toolbox:
         return not waiting
 
     def _checked(
-        self, call: Call, asked: ToolCall, tool: Tool | None, ctx: Context
+        self, call: Call, asked: ToolCall, tool: BaseTool | None, ctx: Context
     ) -> _Ready | Result:
         if call.flaw:
             return failed(call.flaw)

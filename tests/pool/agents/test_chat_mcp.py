@@ -9,6 +9,7 @@ from pool.agents.chat import chat
 from pool.agents.mcp_server import McpServer
 from pool.errors import AgentFailed, ConfigError
 from pool.events import ToolReturned
+from pool.guard.breaker import BreakerRule
 from tests.support.chat_over_http import add, ask, opened
 from tests.support.mcp_server import running
 from tests.support.model_server import ModelServer, Reply
@@ -35,6 +36,23 @@ async def test_actors_open_and_close_their_connections() -> None:
         async with AgentPool(agent) as pool:
             assert (await pool.ask("hi", session="s")).state == "completed"
         assert far.seen != []
+
+
+async def test_actors_share_the_limits_of_their_tools() -> None:
+    """What one actor learned of a tool all know, and the agent tells how many are left alone."""
+    breaker = BreakerRule(failures=1, reset_s=30)
+    script = [Reply(calls=(("x_fail", {}),)), Reply(text="sorry")] * 2
+    async with running() as far, ModelServer(script) as models:
+        chats = chat("openai:test", base_url=models.url, mcp=[await far.approved(breaker=breaker)])
+        results = []
+        for agent in (chats(), chats()):
+            await agent.open()
+            _, ctx = await ask(agent)
+            results.append(ctx.returned[0].result)
+            await agent.close()
+        assert results[0] == "the tool failed: ToolFailed"
+        assert "x_fail failed too often" in results[1]
+        assert [tool.name for tool in chats.tools.values() if tool.tripped] == ["x_fail"]
 
 
 async def test_an_agent_without_its_tools_does_not_open() -> None:

@@ -55,6 +55,14 @@ def test_a_tool_has_its_servers_risk_unless_it_has_its_own() -> None:
         ({"timeout_s": 0.0}, "timeout_s", "above 0"),
         ({"connect_timeout_s": float("inf")}, "connect_timeout_s", "above 0"),
         ({"max_result_chars": 0}, "max_result_chars", "at least 1"),
+        ({"parallel": 0}, "parallel", "at least 1"),
+        ({"cache_s": {"sub": 60}}, "cache_s", "no tool that was approved"),
+        ({"pins": (ADD,), "cache_s": {"add": 60}}, "cache_s", 'say in risks that it is "read"'),
+        (
+            {"pins": (ADD,), "risk": "read", "cache_s": {"add": 0}},
+            "cache_s.add",
+            "above 0",
+        ),
     ],
 )
 def test_a_mistake_is_named(options: dict[str, Any], option: str, said: str) -> None:
