@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from pool.errors import ConfigError
 from pool.guard.redact_finders import NumberFinder, Numbers, addresses, emails
-from pool.guard.redact_placeholders import Placeholders, RestoringStream, literals, map_texts
+from pool.guard.redact_placeholders import Placeholders, literals, map_texts
 from pool.guard.redact_secrets import secrets
 from pool.guard.redact_spans import KINDS, Finder, Kind, Span, apart
 
@@ -40,10 +40,6 @@ class Redacted(Struct, frozen=True):
     def restore(self, text: str) -> str:
         """A text with the values in place of their placeholders."""
         return self.placeholders.restore(text)
-
-    def restoring(self) -> RestoringStream:
-        """Restores a text that comes in pieces."""
-        return RestoringStream(self.placeholders)
 
 
 class Redactor:

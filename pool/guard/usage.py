@@ -227,14 +227,6 @@ def count_of(number: int) -> int:
     return number if 0 <= number <= _COUNT_MAX else min(max(0, number), _COUNT_MAX)
 
 
-def total_of(turns: Iterable[tuple[Usage, int | None]]) -> Totals:
-    """What some turns used together, each with its cost in micro-USD: those of a session, say."""
-    totals = Totals()
-    for usage, micro in turns:
-        totals.add(numbers_of(usage, micro))
-    return totals
-
-
 def check_days(first: date, last: date) -> None:
     """`InvalidRequest` if these are no days to ask about."""
     if last < first:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from pool.errors import ConfigError, InvalidRequest, StoreUnavailable
 from pool.guard.periods import day_of
-from pool.guard.usage import Group, Totals, UsageBook, UsageConfig, total_of
+from pool.guard.usage import Group, Totals, UsageBook, UsageConfig
 from pool.guard.usage_tables import session_table, usage_csv, usage_json, usage_table
 from pool.turn import Turn, Usage
 from tests.contract.stores import Opening, every_store
@@ -242,11 +242,6 @@ def test_usage_is_kept_for_days_that_make_sense(days: int) -> None:
         UsageConfig(keep_days=days)
 
 
-def test_the_turns_of_a_session_are_added_up() -> None:
-    """From their records, which have it all."""
-    assert total_of([(used(), 5), (used(), None)]) == Totals(2, 20, 2, 4, 6, 5, 1)
-
-
 GROUPS = [
     Group(("acme", "m"), Totals(3, 10, 5, 3, 0, 1_500_000, 1)),
     Group(("=HYPERLINK()", 'odd, "name"'), Totals(1, 1, 1, 1, 0, 0, 1)),
@@ -297,7 +292,7 @@ def test_nothing_used_is_an_empty_table() -> None:
 
 def test_a_session_is_one_line() -> None:
     """Without days, and with its id."""
-    told = json.loads(usage_json(session_table("s1", total_of([(used(), 5)]))))
+    told = json.loads(usage_json(session_table("s1", Totals(1, 10, 1, 2, 3, 5, 0))))
 
     assert (told["session_id"], told["by"], "from" in told) == ("s1", [], False)
     assert (told["usage"][0]["turns"], told["usage"][0]["cost_usd"]) == (1, 0.000005)
