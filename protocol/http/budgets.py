@@ -45,7 +45,7 @@ async def budgets(server: Server, request: Request) -> Answer:
     """`GET /v1/budgets`"""
     asked: BudgetsQuery = request.options
     user = request.principal.user if asked.user is UNSET else asked.user
-    return await _told(server, whose(request.principal, asked.tenant), user)
+    return await _told(server, whose(server, request, asked.tenant), user)
 
 
 async def change(server: Server, request: Request) -> Answer:

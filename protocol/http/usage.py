@@ -19,9 +19,10 @@ from pool.guard.usage_tables import (
     usage_table,
 )
 from pool.store.base import SessionKey
-from pool.turn import Id, Principal
+from pool.turn import Id
 from protocol import preferences
 from protocol.http.reply import Answer, Reply, json
+from protocol.refusals import note_intruder
 
 if TYPE_CHECKING:
     from protocol.http.request import Request
@@ -63,7 +64,6 @@ class FormatQuery(Struct, frozen=True, forbid_unknown_fields=True):
 async def usage(server: Server, request: Request) -> Answer:
     """`GET /v1/usage`"""
     asked: UsageQuery = request.options
-    principal = request.principal
     book = server.pool.ledger.usage
     last = asked.last or book.today()
     first = asked.first or last.replace(day=1)
@@ -72,8 +72,8 @@ async def usage(server: Server, request: Request) -> Answer:
         first,
         last,
         by,
-        tenant=whose(principal, asked.tenant),
-        user=_user(principal, asked.user),
+        tenant=whose(server, request, asked.tenant),
+        user=_user(server, request, asked.user),
         agent=asked.agent or None,
     )
     return _answer(request, usage_table(found, by, first, last), asked.format)
@@ -98,22 +98,33 @@ async def of_session(server: Server, request: Request) -> Answer:
     return _answer(request, session_table(session_id, totals), request.options.format)
 
 
-def whose(principal: Principal, tenant: str | UnsetType) -> str | None:
-    """The tenant that a caller asks about (None: all of them); `Forbidden` if it may not."""
+def whose(server: Server, request: Request, tenant: str | UnsetType) -> str | None:
+    """The tenant that a caller asks about (None: all of them); `Forbidden` if it may not, which the
+    audit log is told.
+    """
+    principal = request.principal
     if tenant is UNSET or tenant == principal.tenant:
         return principal.tenant
     if "admin" not in principal.roles:
-        raise Forbidden("to ask about another tenant takes the role admin")
+        raise _forbidden(server, request, "to ask about another tenant takes the role admin")
     return None if tenant == ALL else tenant
 
 
-def _user(principal: Principal, asked: str | UnsetType) -> str | None:
+def _user(server: Server, request: Request, asked: str | UnsetType) -> str | None:
     """The user that a caller asks about (None: all of the tenant); `Forbidden` if it may not."""
+    principal = request.principal
     if "operator" in principal.roles:
         return None if asked is UNSET else asked
     if asked not in (UNSET, principal.user):
-        raise Forbidden("to ask about another user takes the role operator")
+        raise _forbidden(server, request, "to ask about another user takes the role operator")
     return principal.user
+
+
+def _forbidden(server: Server, request: Request, detail: str) -> Forbidden:
+    error = Forbidden(detail)
+    subject = f"route:{request.method} {request.path}"
+    note_intruder(server.pool.audit, error, request.principal, subject, request.request_id)
+    return error
 
 
 def _answer(request: Request, table: UsageTable, form: Format | UnsetType) -> Answer:

@@ -92,6 +92,28 @@ async def test_a_bad_ticket_is_recorded(tmp_path):
         assert secret.encode() not in kept.path.read_bytes()
 
 
+async def test_who_asks_about_others_is_recorded(tmp_path):
+    """About another tenant's usage or budgets, or another user's usage, without the role for it."""
+    refused = (
+        ("user", "/v1/usage?user=bob", "route:GET /v1/usage"),
+        ("operator", "/v1/usage?tenant=rival", "route:GET /v1/usage"),
+        ("operator", "/v1/budgets?tenant=*", "route:GET /v1/budgets"),
+    )
+    async with (
+        Kept(tmp_path / "audit") as kept,
+        guarded({"a": echo}, engine={"audit": kept.audit}) as (peer, keys),
+    ):
+        for role, path, _ in refused:
+            assert (await peer.get(path, headers=keys.of("acme", role))).status == 403
+        for path in ("/v1/usage?tenant=rival", "/v1/budgets?tenant=*"):
+            assert (await peer.get(path, headers=keys.of("acme", "admin"))).status == 200
+    records = kept.of("authorize")
+    assert {(each.outcome, each.reason) for each in records} == {("refused", "forbidden")}
+    assert [(each.user, each.subject) for each in records] == [
+        (f"{role}-1", subject) for role, _, subject in refused
+    ]
+
+
 async def test_what_an_admin_changes_is_recorded(tmp_path):
     """With who it was and what to; what was not allowed or not valid changed nothing."""
     async with (
