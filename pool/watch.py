@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from pool.records import Records
 from pool.sessions import Sessions
 from pool.store.base import SessionKey
 from pool.store.sharing import CancelTurn
-from pool.turn import ANYONE, Principal, Turn
+from pool.turn import ANYONE, Principal, Turn, same_arguments
 from pool.turns import Turns
 
 # How long `cancel` waits for an agent that obeys at once, in seconds.
@@ -147,7 +147,7 @@ class Watch(Records, ABC):
 
         `arguments`, if given, must be those that wait for approval. `Conflict` if the call does not
         wait (any more), `NotFound` for an unknown turn. A `repeat`, by someone who lost the answer,
-        of the very decision that was taken is no conflict.
+        of the very decision that was taken, about the arguments that were shown, is no conflict.
         """
         turn = await self.turn(turn_id, principal=principal)
         try:
@@ -161,18 +161,29 @@ class Watch(Records, ABC):
                 arguments=arguments,
             )
         except Conflict:
-            if not (repeat and await self._decided(turn, call_id, decision, principal)):
+            if not (repeat and await self._decided(turn, call_id, decision, principal, arguments)):
                 raise
         return await self.turn(turn_id, principal=principal)
 
-    async def _decided(self, turn: Turn, call_id: str, decision: str, by: Principal) -> bool:
+    async def _decided(
+        self,
+        turn: Turn,
+        call_id: str,
+        decision: str,
+        by: Principal,
+        arguments: Mapping[str, Any] | None,
+    ) -> bool:
+        """Whether this was decided about the call: the call with these arguments, if given."""
+        asked = arguments is None
         try:
             async with (
                 asyncio.timeout(_LOOK_S),
                 aclosing(self.events(turn.id, principal=by)) as events,
             ):
                 async for event in events:
-                    if isinstance(event, ApprovalDecided) and event.call_id == call_id:
+                    if isinstance(event, ApprovalRequested) and event.call_id == call_id:
+                        asked = arguments is None or same_arguments(event.arguments, arguments)
+                    elif isinstance(event, ApprovalDecided) and event.call_id == call_id and asked:
                         return (event.decision, event.by) == (decision, by.user)
         except TimeoutError:
             # there is no such decision in the log so far

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -357,6 +358,28 @@ async def test_who_may_not_decide_does_not_learn_that_it_was_decided() -> None:
         with pytest.raises(Forbidden):
             await pool.decide(turn.id, "c1", "approve", principal=ANN, repeat=True)
         await pool.cancel(turn.id, principal=ANN)
+
+
+async def test_a_repeat_is_of_what_was_decided_about() -> None:
+    """Of each question that was put about a call, with the arguments that it showed; with others it
+    is no repeat.
+    """
+    agent = Paying()
+    async with pooled({"a": paying(agent)}) as pool:
+        turn = await pool.ask("c1", principal=ANN)
+        agent.euro = 6
+        for euro in (5, 6):
+            await pool.decide(turn.id, "c1", "approve", principal=ANN, arguments={"euro": euro})
+            turn = await pool.wait(turn.id, until_paused=True, principal=ANN)
+        assert turn.state == "completed"
+        again = partial(pool.decide, turn.id, "c1", principal=ANN, repeat=True)
+        for shown in (None, {"euro": 5}, {"euro": 6}):
+            await again("approve", arguments=shown)
+            with pytest.raises(Conflict):
+                await again("deny", arguments=shown)
+        for other in ({"euro": 500}, {"euro": True}, {}):
+            with pytest.raises(Conflict):
+                await again("approve", arguments=other)
 
 
 async def test_who_asks_without_a_name_decides_about_their_own() -> None:

@@ -197,6 +197,8 @@ async def test_an_approval_lets_the_turn_go_on():
         assert (await talk.ask("approve", **decision))["error"]["code"] == "conflict"
         repeated = await talk.ask("approve", **decision, idempotency_key="k")
         assert repeated["type"] == "accepted"
+        swapped = {**decision, "arguments": {"euro": 500}, "idempotency_key": "k"}
+        assert (await talk.ask("approve", **swapped))["error"]["code"] == "conflict"
 
 
 async def test_a_denial_lets_the_turn_go_on_without():
