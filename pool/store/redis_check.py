@@ -37,10 +37,14 @@ async def check_server(
     if info.get("role") == "slave":
         _refuse(url, f"Redis at {link.address} is a replica: name its master, or its sentinels")
     missing = await _missing(link, scripts, key)
-    channel = keys.channel("probe")
-    answer = await ask(link.address, url.login, "SUBSCRIBE", channel, timeout_s=timeout_s)
-    if isinstance(answer, ReplyError):
-        missing.append(f"+subscribe on &{keys.prefix}:*")
+    if isinstance(await link.call(pack(("PING",))), ReplyError):
+        missing.append("+ping")
+    # over connections of their own: one that is subscribed is good for little else
+    for command, place in (("SUBSCRIBE", f" on &{keys.prefix}:*"), ("UNSUBSCRIBE", "")):
+        words = (command, keys.channel("probe"))
+        answer = await ask(link.address, url.login, *words, timeout_s=timeout_s)
+        if isinstance(answer, ReplyError):
+            missing.append(f"+{command.lower()}{place}")
     if missing:
         _lacking(url, missing)
     _warn(link, info)
