@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +29,7 @@ from pool.observer import ModelDecidedNotice, Observers, ToolDecidedNotice
 from pool.reported import reported, total
 from pool.store.base import StateChange
 from pool.text import writable
-from pool.turn import PendingCall, Principal, TurnRequest, Usage, same_arguments
+from pool.turn import CALL_ID_PATTERN, PendingCall, Principal, TurnRequest, Usage, same_arguments
 
 if TYPE_CHECKING:
     from pool.turns import Turns
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 # What an agent may emit. The other events are the pool's to tell.
 _EMITTED = (TextDelta, ReasoningDelta, ToolCalled, ToolReturned, UsageReported, ModelDecided)
+_is_call_id = re.compile(CALL_ID_PATTERN).match
 
 
 class TurnContext(Struct, eq=False):
@@ -249,6 +251,10 @@ class TurnContext(Struct, eq=False):
         return None
 
     async def _ask(self, call: ToolCall, decision: Decision) -> None:
+        if _is_call_id(call.call_id) is None:
+            raise AgentFailed(
+                "a call's id must be 1 to 256 visible ASCII characters, for a human to decide by it"
+            )
         turn = self._turn
         lifetime_s = min(self._config.approval_ttl_s, turn.deadline - self._turns.clock())
         pending = PendingCall(

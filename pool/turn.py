@@ -31,6 +31,9 @@ Mark = Literal["cached", "degraded"]
 # `$` alone would let a final newline pass
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
 Id = Annotated[str, Meta(pattern=ID_PATTERN, min_length=1, max_length=64)]
+# Of a tool's call: visible ASCII, as providers make them; not what a path takes for a place in it.
+CALL_ID_PATTERN: Final = r"^(?!\.{1,2}$)[!-~]{1,256}$(?!\n)"
+CallId = Annotated[str, Meta(pattern=CALL_ID_PATTERN, min_length=1, max_length=256)]
 
 _ENDS: Final[tuple[State, ...]] = ("completed", "failed", "cancelled", "expired", "interrupted")
 TERMINAL: Final[frozenset[State]] = frozenset(_ENDS)

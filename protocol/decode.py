@@ -10,6 +10,7 @@ import msgspec
 from msgspec import DecodeError, Struct, ValidationError
 
 from pool.errors import InvalidRequest
+from pool.turn import CALL_ID_PATTERN
 from protocol.problems import FieldError, InvalidFields
 
 T = TypeVar("T")
@@ -18,6 +19,7 @@ T = TypeVar("T")
 # in the server's own calls: the encoder's limit must not be what finds out.
 MAX_DEPTH: Final = 64
 
+_is_call_id: Final = re.compile(CALL_ID_PATTERN).match
 _is_id: Final = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 # Where it is wrong, at the end of msgspec's text. What callers wrote may look alike, but for this.
@@ -56,8 +58,13 @@ def query(kind: type[T], pairs: Mapping[str, str]) -> T:
 
 
 def identifier(text: str, field: str) -> str:
-    """An id from a path; `InvalidRequest` if it is not made of 1 to 64 of `A-Za-z0-9_-`."""
-    if _is_id(text) is None:
+    """An id from a path; `InvalidRequest` if it is not made of 1 to 64 of `A-Za-z0-9_-`, or, that
+    of a call, of 1 to 256 visible ASCII characters.
+    """
+    if field == "call_id":
+        if _is_call_id(text) is None:
+            raise InvalidRequest("a call's id is 1 to 256 visible ASCII characters", field=field)
+    elif _is_id(text) is None:
         raise InvalidRequest("an id is 1 to 64 letters, digits, _ or -", field=field)
     return text
 

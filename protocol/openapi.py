@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pool.turn import Id
+from pool.turn import CallId, Id
 from protocol.http.reply import JSON, PROBLEM
 from protocol.preferences import EVENT_STREAM
 from protocol.problems import STATUS, Problem
@@ -85,7 +85,7 @@ def document(routes: Iterable[Route]) -> Object:
 
 def _types(routes: Sequence[Route]) -> list[Any]:
     """Every type that a body has, each once."""
-    found: list[Any] = [Problem, Id]
+    found: list[Any] = [Problem, Id, CallId]
     for route in routes:
         found.append(route.body)
         for said in route.answers.values():
@@ -111,15 +111,19 @@ def _operation(route: Route, schema_of: Object) -> Object:
 
 
 def _parameters(route: Route, schema_of: Object) -> list[Object]:
+    names = [part.strip("{}") for part in route.path.split("/") if part.startswith("{")]
     found: list[Object] = [
-        {"name": part.strip("{}"), "in": "path", "required": True, "schema": schema_of[repr(Id)]}
-        for part in route.path.split("/")
-        if part.startswith("{")
+        {"name": name, "in": "path", "required": True, "schema": schema_of[repr(_id_kind(name))]}
+        for name in names
     ]
     if route.query is not None:
         found += _query_parameters(route.query)
     found += [{"name": name, "in": "header", **_REQUEST_HEADERS[name]} for name in route.headers]
     return found
+
+
+def _id_kind(name: str) -> Any:
+    return CallId if name == "call_id" else Id
 
 
 def _query_parameters(kind: Any) -> list[Object]:

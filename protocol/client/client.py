@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Literal, Self, Unpack
+from urllib.parse import quote
 
 from pool.stats import PoolStats
 from protocol.client.chat import Chat
@@ -251,7 +252,7 @@ class Client:
         arguments: dict[str, Any] | None,
     ) -> ClientTurn:
         body = given(decision=decision, reason=reason or None, arguments=arguments)
-        path = f"/v1/turns/{turn_id}/approvals/{call_id}"
+        path = f"/v1/turns/{turn_id}/approvals/{quote(call_id, safe='')}"
         return await self._turn(Call("POST", path, body, headers={"Idempotency-Key": new_key()}))
 
 

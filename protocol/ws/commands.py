@@ -13,7 +13,7 @@ import msgspec
 from msgspec import DecodeError, Meta, Struct, ValidationError
 
 from pool.errors import InvalidRequest
-from pool.turn import Id, TurnRequest
+from pool.turn import CallId, Id, TurnRequest
 from protocol.decode import MAX_DEPTH, depth, invalid_fields
 
 Ref = Annotated[str, Meta(max_length=128)] | int
@@ -59,7 +59,7 @@ class Approve(Command, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     """A human's decision about a call that waits for one."""
 
     turn_id: Annotated[str, Meta(max_length=128)]
-    call_id: Annotated[str, Meta(min_length=1, max_length=256)]
+    call_id: CallId
     decision: Literal["approve", "deny"]
     reason: Annotated[str, Meta(max_length=4_096)] = ""
     arguments: dict[str, Any] | None = None

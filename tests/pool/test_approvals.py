@@ -382,6 +382,14 @@ async def test_a_repeat_is_of_what_was_decided_about() -> None:
                 await again("approve", arguments=other)
 
 
+@pytest.mark.parametrize("call_id", ["pay\u20ac", "x" * 257])
+async def test_a_call_that_nobody_could_name_is_not_asked_about(call_id: str) -> None:
+    """The agent has made a mistake: its turn fails, rather than waits for nobody."""
+    async with pooled({"a": paying(Paying())}) as pool:
+        with pytest.raises(AgentFailed, match="1 to 256 visible ASCII"):
+            await pool.ask(call_id)
+
+
 async def test_who_asks_without_a_name_decides_about_their_own() -> None:
     """Embedded, without principals, whoever asks may decide; not about a turn of somebody named."""
     async with pooled({"a": paying(Paying())}) as pool:

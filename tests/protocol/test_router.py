@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from pool.errors import InvalidRequest, NotFound
@@ -9,6 +11,7 @@ from protocol.problems import MethodNotAllowed
 from protocol.route import Route
 from protocol.router import Router
 from protocol.routes import ROUTES
+from tests.support.call_ids import CALL_IDS, NO_CALL_IDS
 
 ROUTER = Router(ROUTES)
 
@@ -46,6 +49,23 @@ def test_a_malformed_id_is_refused(part: str) -> None:
     """It is 400 and not 404: the id can never exist."""
     with pytest.raises(InvalidRequest):
         ROUTER.find("GET", f"/v1/turns/{part}")
+
+
+APPROVALS = "/v1/turns/t/approvals"
+
+
+@pytest.mark.parametrize("call_id", CALL_IDS)
+def test_the_id_of_a_call_may_have_any_visible_character(call_id: str) -> None:
+    """Percent-encoded; it is one part of the path, whatever it is made of."""
+    _, params = ROUTER.find("POST", f"{APPROVALS}/{quote(call_id, safe='')}")
+    assert params == {"turn_id": "t", "call_id": call_id}
+
+
+@pytest.mark.parametrize("call_id", NO_CALL_IDS)
+def test_a_malformed_id_of_a_call_is_refused(call_id: str) -> None:
+    """Neither control characters nor others that a header could not have; nor a path's own."""
+    with pytest.raises(InvalidRequest, match="visible ASCII"):
+        ROUTER.find("POST", f"{APPROVALS}/{quote(call_id, safe='')}")
 
 
 def test_an_id_may_be_percent_encoded() -> None:

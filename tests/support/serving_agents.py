@@ -61,6 +61,9 @@ class Asking:
 
     state_format = "asking/1"
 
+    def __init__(self, call_id: str = "c1") -> None:
+        self._call_id = call_id
+
     async def open(self) -> None:
         """Nothing to open."""
 
@@ -69,7 +72,7 @@ class Asking:
 
     async def run(self, turn: TurnInput, ctx: Context) -> TurnEnd:
         """Ask, or act on what was decided."""
-        call = ToolCall("c1", "pay", {"euro": 5})
+        call = ToolCall(self._call_id, "pay", {"euro": 5})
         decision = await ctx.gate(call)
         if decision.action == "ask":
             return TurnEnd("paused", state=b"waits")
@@ -86,6 +89,6 @@ def _ask(principal: Principal, call: ToolCall) -> Decision:
     return Decision("ask", risk="dangerous")
 
 
-def asking() -> AgentSpec:
+def asking(call_id: str = "c1") -> AgentSpec:
     """The agent that asks, with the gate that makes it."""
-    return AgentSpec(agent=Asking, gate=_ask)
+    return AgentSpec(agent=lambda: Asking(call_id), gate=_ask)

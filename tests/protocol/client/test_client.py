@@ -8,6 +8,7 @@ from aiohttp import web
 
 from pool import AgentSpec, PoolConfig
 from protocol.client import Client, ConnectionLost, ProblemError, ProtocolViolation
+from tests.support.call_ids import CALL_IDS
 from tests.support.proxy import proxied
 from tests.support.serving import serving
 from tests.support.serving_agents import Held, asking, failing
@@ -138,6 +139,15 @@ async def test_a_waiting_call_can_be_decided(verb, output):
         other = {"approve": client.deny, "deny": client.approve}[verb]
         with pytest.raises(ProblemError, match="conflict"):
             await other(turn.id, call.call_id)
+
+
+@pytest.mark.parametrize("call_id", CALL_IDS)
+async def test_a_call_is_decided_whatever_it_is_called(call_id):
+    """Its id is whatever a provider makes of it; in the path it is one part."""
+    async with connecting(asking(call_id)) as (_, client):
+        turn = await client.ask("pay", session="s")
+        await client.approve(turn.id, turn.pending[0].call_id)
+        assert (await client.wait(turn.id)).output == "paid"
 
 
 async def test_sessions_can_be_made_listed_read_forked_and_forgotten():

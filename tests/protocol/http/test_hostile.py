@@ -181,7 +181,6 @@ async def test_what_was_sent_is_not_reflected() -> None:
         ("GET", "/v1/turns/{}"),
         ("GET", "/v1/turns/{}/events"),
         ("POST", "/v1/turns/{}/cancel"),
-        ("POST", "/v1/turns/t/approvals/{}"),
         ("PATCH", "/v1/pool/{}"),
         ("GET", "/agent/status/{}"),
     ],
@@ -192,6 +191,29 @@ async def test_a_hostile_id_is_400(method: str, path: str, part: str) -> None:
         target = path.replace("{}", part)
         request = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         refused(await peer.raw(request.encode()))
+        await alive(peer)
+
+
+@pytest.mark.parametrize(
+    ("part", "status"),
+    [
+        *((part, 400) for part in ("%00", "a%0ab", "a%0d", "%7f", "%20", "%c3%a9", "%ff", "..")),
+        *((part, 400) for part in ("", "%2e%2e", "a" * 257, "a" * 8_000)),
+        # ids of calls, that nothing waits for
+        *((part, 404) for part in ("..%2f", "{}", ":", "*", "a.b", "%", "%25", "'\"<script>")),
+    ],
+)
+async def test_a_hostile_id_of_a_call_is_refused(part: str, status: int) -> None:
+    """What is no visible ASCII is 400, and comes back in no answer."""
+    path = f"/v1/turns/t/approvals/{part}"
+    body = b'{"decision":"deny"}'
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    async with serving() as peer:
+        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        answer = await peer.raw(request)
+        refused(answer, status, "invalid_request" if status == 400 else "not_found")
+        _, _, said = answer.partition(b"\r\n\r\n")
+        assert not {0x00, 0x0A, 0x0D} & set(said)
         await alive(peer)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import ClientResponse
 
 from pool import AgentSpec, PoolConfig
+from tests.support.call_ids import CALL_IDS
 from tests.support.serving import Peer, echo, events, serving, types, until
 from tests.support.serving_agents import Held, asking, failing
 
@@ -292,6 +294,18 @@ async def test_a_denied_call_is_not_made() -> None:
         assert (await peer.post(f"{place}/c1", {"decision": "deny", "reason": "no"})).status == 200
         ended = await (await peer.get(f"/v1/turns/{turn['id']}?wait_s=10")).json()
         assert ended["output"] == "not paid"
+
+
+@pytest.mark.parametrize("call_id", CALL_IDS)
+async def test_a_call_is_decided_by_whatever_its_provider_called_it(call_id: str) -> None:
+    """Up to 256 visible characters, percent-encoded in the path."""
+    async with serving(asking(call_id)) as peer:
+        turn = await (await peer.post(TURNS, {"input": "x"})).json()
+        assert turn["pending"][0]["call_id"] == call_id
+        place = f"/v1/turns/{turn['id']}/approvals/{quote(call_id, safe='')}"
+        assert (await peer.post(place, {"decision": "approve"})).status == 200
+        ended = await (await peer.get(f"/v1/turns/{turn['id']}?wait_s=10")).json()
+        assert ended["output"] == "paid"
 
 
 # --- refusals

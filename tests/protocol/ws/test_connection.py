@@ -10,6 +10,7 @@ from pool.store.base import SessionKey
 from pool.store.memory import MemoryStore
 from pool.turn import ANYONE
 from protocol.ws.config import WsConfig
+from tests.support.call_ids import CALL_IDS, NO_CALL_IDS
 from tests.support.serving import serving
 from tests.support.serving_agents import Asking, Held, Stepped, asking, failing
 from tests.support.sockets import connected, serving_from, talking, wired
@@ -205,6 +206,24 @@ async def test_a_denial_lets_the_turn_go_on_without():
     """A denied call is not made."""
     async with serving(asking()) as peer, talking(peer) as talk:
         assert (await approved(peer, talk, decision="deny", reason="no"))[0] == "not paid"
+
+
+@pytest.mark.parametrize("call_id", CALL_IDS)
+async def test_a_call_is_decided_by_whatever_its_provider_called_it(call_id):
+    """The same ids as over HTTP."""
+    async with serving(asking(call_id)) as peer, talking(peer) as talk:
+        output, _, decided = await approved(peer, talk, decision="approve")
+        assert (output, decided) == ("paid", call_id)
+
+
+@pytest.mark.parametrize("call_id", NO_CALL_IDS)
+async def test_what_is_no_id_of_a_call_is_a_mistake(call_id):
+    """It is not looked up, and does not come back."""
+    async with serving() as peer, talking(peer) as talk:
+        answer = await talk.ask("approve", turn_id="t", call_id=call_id, decision="deny")
+        assert answer["error"]["code"] == "invalid_request"
+        assert [each["field"] for each in answer["error"]["errors"]] == ["call_id"]
+        assert len(call_id) < 3 or call_id not in str(answer)
 
 
 def test_the_asking_agent_keeps_a_state():
