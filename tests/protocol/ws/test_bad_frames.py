@@ -113,6 +113,17 @@ async def test_a_frame_of_the_largest_size_is_taken():
         assert await wire.hear() == (0x1, b'{"type":"pong"}')
 
 
+async def test_frames_that_come_faster_than_they_are_dealt_with_are_all_answered():
+    """What comes is read only so far ahead, and read on when that is done."""
+    async with serving() as peer, wired(peer.server.port, read_bytes=2**20) as wire:
+        pings = [text(b'{"type":"ping","ref":%d}' % number) for number in range(20_000)]
+        sending = asyncio.create_task(wire.send(HELLO, b"".join(pings)))
+        assert b'"welcome"' in (await wire.hear())[1]
+        for number in range(len(pings)):
+            assert await wire.hear() == (0x1, b'{"type":"pong","ref":%d}' % number)
+        await sending
+
+
 @pytest.mark.parametrize(
     "first",
     [
