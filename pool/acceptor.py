@@ -69,6 +69,7 @@ class Acceptor:
         self._limited = not billing.ledger.open
         self._durable = store.durable
         self._observers = observers
+        self._tells_accepted = observers.wants(TurnAcceptedNotice)
         self._letters = letters
         self._takeover = takeover
         self._doubts = doubts
@@ -128,7 +129,7 @@ class Acceptor:
         if number > session.accepted:
             session.accepted = number
         self._turns.add(live)
-        if self._observers:
+        if self._tells_accepted:
             self._tell_accepted(live)
         return Entry(record, True, live)
 
@@ -184,7 +185,7 @@ class Acceptor:
     def _elsewhere(self, taken: LiveTurn, accepted: Accepted, key: SessionKey) -> Entry:
         turn = taken.record if accepted.new else accepted.turn
         if accepted.new:
-            if self._observers:
+            if self._tells_accepted:
                 self._tell_accepted(taken)
             if accepted.owner == self._name:
                 # the store thinks that the session is here: it was, or an answer was lost

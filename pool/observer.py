@@ -6,8 +6,8 @@ reported once and harms no turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import structlog
 from msgspec import Struct
@@ -18,7 +18,8 @@ from pool.turn import PendingCall, Principal, Turn
 
 _log = structlog.get_logger("pool.observer")
 
-
+# What is called with the notices of one kind.
+Take = Callable[[Any], None]
 Move = Literal["given_away", "handed_back", "fenced", "adopted", "taken_over"]
 
 
@@ -109,6 +110,13 @@ class TurnStartedNotice(Notice, frozen=True, gc=False):
     queued_s: float
 
 
+class TurnRepeatedNotice(Notice, frozen=True, gc=False):
+    """A turn began to run again, for the `attempt`th time: the one before broke off."""
+
+    turn_id: str
+    attempt: int
+
+
 class TurnEndedNotice(Notice, frozen=True):
     """A turn ended. `first_token_s` is the time from acceptance to its first text, if there was
     any.
@@ -184,30 +192,70 @@ class LoopBlockedNotice(Notice, frozen=True, gc=False):
 
 
 class Observer(Protocol):
-    """Somebody who wants to know."""
+    """Somebody who wants to know: everything, unless it is a `Chooser`."""
 
     def notice(self, notice: Notice) -> None:
         """Take note of it; return at once."""
 
 
+@runtime_checkable
+class Chooser(Observer, Protocol):
+    """An observer that wants some kinds of notices only: what nobody wants is not even made."""
+
+    def taker(self, kind: type[Notice]) -> Take | None:
+        """What is called with notices of a kind, in place of `notice`; None: they are not wanted.
+        It is asked once about each.
+        """
+
+
 class Observers:
     """All observers of a pool. Falsy when there are none, so that nobody makes a record in vain."""
 
-    __slots__ = ("_all", "_broken")
+    __slots__ = ("_all", "_broken", "_takers")
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._all = tuple(observers)
         self._broken: set[int] = set()
+        # by kind, each with whose it is
+        self._takers: dict[type[Notice], list[tuple[Take, Observer]]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._all)
 
+    def wants(self, kind: type[Notice]) -> bool:
+        """Whether anybody wants notices of a kind, now and ever: for who would make one for every
+        turn.
+        """
+        return bool(self._takers_of(kind))
+
     def notice(self, notice: Notice) -> None:
-        """Tell every observer; one that raises is logged once and told again next time."""
-        for observer in self._all:
+        """Tell every observer that wants it; one that raises is logged once and told again next
+        time.
+        """
+        takers = self._takers.get(type(notice))
+        for take, observer in self._takers_of(type(notice)) if takers is None else takers:
             try:
-                observer.notice(notice)
+                take(notice)
             except Exception:
-                if id(observer) not in self._broken:
-                    self._broken.add(id(observer))
-                    _log.exception("observer failed", observer=repr(observer))
+                self._broke(observer)
+
+    def _takers_of(self, kind: type[Notice]) -> list[tuple[Take, Observer]]:
+        found = self._takers.get(kind)
+        if found is None:
+            found = self._takers[kind] = []
+            for observer in self._all:
+                try:
+                    take = (
+                        observer.taker(kind) if isinstance(observer, Chooser) else observer.notice
+                    )
+                except Exception:
+                    self._broke(observer)
+                    continue
+                if take is not None:
+                    found.append((take, observer))
+        return found
+
+    def _broke(self, observer: Observer) -> None:
+        if id(observer) not in self._broken:
+            self._broken.add(id(observer))
+            _log.exception("observer failed", observer=repr(observer))

@@ -32,7 +32,14 @@ from pool.finishing import Finishing
 from pool.guard.ledger import Ledger
 from pool.live import MAKES_WAY, MOVED, LiveTurn, Stop
 from pool.moving import Moving
-from pool.observer import Move, Observers, TurnEndedNotice, TurnMovedNotice, TurnStartedNotice
+from pool.observer import (
+    Move,
+    Observers,
+    TurnEndedNotice,
+    TurnMovedNotice,
+    TurnRepeatedNotice,
+    TurnStartedNotice,
+)
 from pool.outcome import recorded
 from pool.revival import Revival
 from pool.session import Session
@@ -77,6 +84,7 @@ class Turns:
         self.sessions = sessions
         self._dispatchers = dispatchers
         self._observers = observers
+        self._tells_starts = observers.wants(TurnStartedNotice)
         self._deliveries = deliveries
         self.errands = Errands(clock)
         self.emptying = Emptying(self.live)
@@ -181,8 +189,9 @@ class Turns:
                 record.queued_s = now - turn.accepted_at
             else:
                 turn.texts.clear()
+                self._observers.notice(TurnRepeatedNotice(record.agent, record.id, record.attempt))
             self.tell(turn, TurnStarted(attempt=record.attempt, at=self.wall()))
-        if self._observers:
+        if self._tells_starts:
             self._observers.notice(
                 TurnStartedNotice(record.agent, record.id, record.attempt, now - turn.accepted_at)
             )

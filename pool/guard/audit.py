@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -24,7 +25,7 @@ from pool.guard.audit_buffer import Buffer
 from pool.guard.audit_config import AuditConfig as AuditConfig
 from pool.guard.audit_config import Sink as Sink
 from pool.guard.audit_heads import Heads
-from pool.guard.audit_notices import note
+from pool.guard.audit_notices import NOTES
 from pool.guard.audit_records import (
     ALIVE,
     CLOSED,
@@ -37,7 +38,7 @@ from pool.guard.audit_records import (
     Seal,
     Sealed,
 )
-from pool.observer import Notice
+from pool.observer import Notice, Take
 from pool.store.cabinet import Cabinet
 from pool.turn import Principal
 
@@ -191,7 +192,14 @@ class Audit:
 
     def notice(self, notice: Notice) -> None:
         """Be an observer of a pool: note what it takes and refuses, and whose word it was."""
-        note(self, notice)
+        take = self.taker(type(notice))
+        if take is not None:
+            take(notice)
+
+    def taker(self, kind: type[Notice]) -> Take | None:
+        """See `Chooser`."""
+        note = NOTES.get(kind)
+        return None if note is None else partial(note, self)
 
     def _itself(self, action: str, outcome: str, reason: str = "") -> None:
         self._waiting.put_anyway(Happening(self._wall(), action, outcome, ITSELF, reason=reason))

@@ -31,13 +31,6 @@ _OUTCOMES: Final = {
 _NOBODY: Final = Principal("", "", ())
 
 
-def note(audit: Audit, notice: Notice) -> None:
-    """Note it, if somebody may have to answer for it."""
-    noting = _NOTES.get(type(notice))
-    if noting is not None:
-        noting(audit, notice)
-
-
 def _accepted(audit: Audit, notice: TurnAcceptedNotice) -> None:
     turn = notice.turn
     who = Principal(turn.tenant, turn.user, turn.roles)
@@ -110,7 +103,7 @@ def _digest(audit: Audit, arguments: Mapping[str, Any]) -> str | None:
         return None
 
 
-_NOTES: Final[Mapping[type[Notice], Callable[[Audit, Any], None]]] = {
+NOTES: Final[Mapping[type[Notice], Callable[[Audit, Any], None]]] = {
     TurnAcceptedNotice: _accepted,
     TurnRefusedNotice: _refused,
     InputFlaggedNotice: _flagged,

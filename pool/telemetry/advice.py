@@ -17,7 +17,7 @@ from pool.observer import (
     ScaledNotice,
     TasksLeakedNotice,
     TurnRefusedNotice,
-    TurnStartedNotice,
+    TurnRepeatedNotice,
 )
 
 # Seconds between two lines about refusals of one agent for one reason: overload is no reason for
@@ -69,15 +69,14 @@ class Refusals:
         )
 
 
-def _turn_started(notice: TurnStartedNotice) -> None:
-    if notice.attempt > 1:
-        _log.warning(
-            "turn is run again",
-            agent=notice.agent,
-            turn_id=notice.turn_id,
-            attempt=notice.attempt,
-            remedy="its actor crashed in the attempt before: see that error",
-        )
+def _turn_repeated(notice: TurnRepeatedNotice) -> None:
+    _log.warning(
+        "turn is run again",
+        agent=notice.agent,
+        turn_id=notice.turn_id,
+        attempt=notice.attempt,
+        remedy="its actor crashed in the attempt before: see that error",
+    )
 
 
 def _actor_started(notice: ActorStartedNotice) -> None:
@@ -139,7 +138,7 @@ def _tasks_leaked(notice: TasksLeakedNotice) -> None:
 
 
 TELL: Final[Mapping[type[Notice], Callable[[Any], None]]] = {
-    TurnStartedNotice: _turn_started,
+    TurnRepeatedNotice: _turn_repeated,
     ActorStartedNotice: _actor_started,
     ActorStoppedNotice: _actor_stopped,
     AgentStateNotice: _agent_state,

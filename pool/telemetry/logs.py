@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from time import time
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
@@ -18,7 +17,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from pool.observer import Notice, TurnEndedNotice, TurnRefusedNotice
+from pool.observer import Notice, Take, TurnEndedNotice, TurnRefusedNotice
 from pool.telemetry import processors
 from pool.telemetry.advice import TELL, Refusals
 from pool.telemetry.lines import LineWriter
@@ -81,7 +80,7 @@ class Logs:
         self._redact = redact
         self._least = _SEVERITY[level]
         self._encode = msgspec.json.Encoder().encode
-        self._tell: dict[type[Notice], Callable[[Any], None]] = {
+        self._takers: dict[type[Notice], Take] = {
             **TELL,
             TurnEndedNotice: self._turn_ended,
             TurnRefusedNotice: Refusals().tell,
@@ -89,9 +88,13 @@ class Logs:
 
     def notice(self, notice: Notice) -> None:
         """Log what happened, if it is worth a line."""
-        tell = self._tell.get(type(notice))
-        if tell is not None:
-            tell(notice)
+        take = self._takers.get(type(notice))
+        if take is not None:
+            take(notice)
+
+    def taker(self, kind: type[Notice]) -> Take | None:
+        """See `Chooser`."""
+        return self._takers.get(kind)
 
     def _turn_ended(self, notice: TurnEndedNotice) -> None:
         level: Level = "warning" if notice.turn.state == "failed" else "info"

@@ -21,7 +21,7 @@ from msgspec import Struct
 from pool.config import PoolConfig
 from pool.guard.budget_notices import BudgetNotice, Outcome
 from pool.guard.prices import usd_of
-from pool.observer import Notice
+from pool.observer import Notice, Take
 from pool.webhooks import NotDelivered, next_try_in_s
 from protocol import encode
 from protocol.webhook.alert_config import AlertConfig
@@ -108,6 +108,10 @@ class Alerts:
                 remedy="look after the receiver of [alerts]; budgets are in the log, too",
             )
         self._news.set()
+
+    def taker(self, kind: type[Notice]) -> Take | None:
+        """See `Chooser`."""
+        return self.notice if kind is BudgetNotice else None
 
     async def close(self, *, grace_s: float) -> None:
         """Try what waits once more, due or not, within `grace_s`; the rest is lost."""

@@ -20,12 +20,15 @@ from pool.observer import (
     LimitChangedNotice,
     LoopBlockedNotice,
     Notice,
+    Observers,
     ScaledNotice,
+    Take,
     TasksLeakedNotice,
     ToolDecidedNotice,
     TurnEndedNotice,
     TurnMovedNotice,
     TurnRefusedNotice,
+    TurnRepeatedNotice,
     TurnStartedNotice,
 )
 from pool.webhooks import WebhookNotice
@@ -53,6 +56,25 @@ class Failing:
 
     def notice(self, notice: Notice) -> None:
         self.called += 1
+        raise RuntimeError("an observer's own trouble")
+
+
+class Choosing(Notices):
+    """An observer that wants the ends of turns only, and is asked about each kind once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[type[Notice]] = []
+
+    def taker(self, kind: type[Notice]) -> Take | None:
+        self.asked.append(kind)
+        return self.notice if kind is TurnEndedNotice else None
+
+
+class Undecided(Failing):
+    """An observer that raises when it is asked what it wants."""
+
+    def taker(self, kind: type[Notice]) -> Take | None:
         raise RuntimeError("an observer's own trouble")
 
 
@@ -122,3 +144,40 @@ async def test_an_observer_that_raises_harms_nothing() -> None:
     async with pooled(Crashing(1), observers=[failing, notices]) as pool:
         assert (await pool.ask("hi")).output == "run 2"
     assert failing.called == len(notices.all) > 5
+
+
+async def test_a_turn_that_is_run_again_is_told() -> None:
+    """Each attempt but the first, by its number."""
+    notices = Notices()
+    async with pooled(Crashing(2), observers=[notices]) as pool:
+        turn = await pool.ask("hi", deadline_s=1_000)
+    told = [(each.turn_id, each.attempt) for each in notices.of(TurnRepeatedNotice)]
+    assert told == [(turn.id, 2), (turn.id, 3)]
+
+
+async def test_who_chooses_is_told_of_nothing_else() -> None:
+    """It is asked once about each kind; those who do not choose are told everything."""
+    choosing, notices = Choosing(), Notices()
+    async with pooled(Crashing(1), observers=[choosing, notices]) as pool:
+        for _ in range(2):
+            await pool.ask("hi")
+    assert choosing.all == notices.of(TurnEndedNotice)
+    assert len(choosing.all) == 2
+    assert len(choosing.asked) == len(set(choosing.asked)) > 5
+    assert notices.of(TurnStartedNotice)
+
+
+def test_what_nobody_wants_is_known() -> None:
+    """Whether a notice need be made is known for each kind."""
+    assert Observers([Choosing()]).wants(TurnEndedNotice)
+    assert not Observers([Choosing()]).wants(TurnStartedNotice)
+    assert Observers([Choosing(), Notices()]).wants(TurnStartedNotice)
+    assert not Observers().wants(TurnEndedNotice)
+
+
+def test_who_raises_when_it_is_asked_is_told_nothing() -> None:
+    """The others are told as if it were not there."""
+    undecided, notices = Undecided(), Notices()
+    observers = Observers([undecided, notices])
+    observers.notice(ScaledNotice("a", 1, 2))
+    assert (undecided.called, len(notices.all)) == (0, 1)

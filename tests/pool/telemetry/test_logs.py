@@ -25,6 +25,7 @@ from pool.observer import (
     TasksLeakedNotice,
     TurnEndedNotice,
     TurnRefusedNotice,
+    TurnRepeatedNotice,
     TurnStartedNotice,
 )
 from pool.telemetry.advice import REFUSAL_INTERVAL_S, Refusals
@@ -36,7 +37,7 @@ SECRET = "canary-51c0"
 
 EVERYTHING_ELSE = (
     TurnRefusedNotice("a", "overloaded", "t"),
-    TurnStartedNotice("a", "t1", 2, 0.0),
+    TurnRepeatedNotice("a", "t1", 2),
     ActorStartedNotice("a", "a-1", 0.1),
     ActorStoppedNotice("a", "a-1", "crashed", "ValueError"),
     ActorStoppedNotice("a", "a-1", "abandoned"),
