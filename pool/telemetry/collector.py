@@ -19,7 +19,7 @@ from pool.telemetry.tally import AgentTally, Distribution
 
 
 class PoolCollector(Collector):
-    """Reads; changes nothing. Without `stats` there are no gauges yet."""
+    """Reads what was counted. Without `stats` there are no gauges yet."""
 
     def __init__(self, tallies: Mapping[str, AgentTally], lag: Distribution) -> None:
         self._tallies = tallies
@@ -38,6 +38,8 @@ class PoolCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every family, with one sample an agent and value of its second label."""
+        for tally in self._tallies.values():
+            tally.add_up()
         yield from self._turns()
         yield from self._models()
         yield from self._actors()

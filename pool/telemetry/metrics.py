@@ -8,7 +8,8 @@ has a tenant or a session: their number is bounded by the agents and budgets of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -16,7 +17,6 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from pool.guard.budget_notices import BudgetNotice
-from pool.guard.ledger import micro_of
 from pool.observer import (
     ActorStartedNotice,
     ActorStoppedNotice,
@@ -26,6 +26,7 @@ from pool.observer import (
     ModelDecidedNotice,
     Notice,
     ScaledNotice,
+    Take,
     TasksLeakedNotice,
     ToolDecidedNotice,
     TurnEndedNotice,
@@ -34,7 +35,7 @@ from pool.observer import (
 )
 from pool.stats import PoolStats
 from pool.telemetry.collector import PoolCollector
-from pool.telemetry.tally import LAG_BOUNDS, AgentTally, Distribution
+from pool.telemetry.tally import ENDED_MAX, LAG_BOUNDS, AgentTally, Distribution
 from pool.webhooks import WebhookNotice
 
 LAG_INTERVAL_S: Final = 0.5
@@ -54,34 +55,25 @@ class Metrics:
         self._lag = Distribution(LAG_BOUNDS)
         self._collector = PoolCollector(self._tallies, self._lag)
         self._timer: asyncio.TimerHandle | None = None
-        self._counts: dict[type[Notice], Callable[[AgentTally, Any], None]] = {
-            TurnEndedNotice: _count_turn,
-            TurnRefusedNotice: _count_refusal,
-            InputFlaggedNotice: _count_flagged,
-            ActorStartedNotice: _count_start,
-            ActorStoppedNotice: _count_stop,
-            ScaledNotice: _count_scale_move,
-            LimitChangedNotice: _count_limit_move,
-            TasksLeakedNotice: _count_leak,
-            LoopBlockedNotice: _count_blocked,
-            TurnMovedNotice: _count_move,
-            ModelDecidedNotice: _count_decision,
-            ToolDecidedNotice: _count_tool,
-            WebhookNotice: _count_webhook,
+        self._takers: dict[type[Notice], Take] = {
+            TurnEndedNotice: self._count_turn,
+            BudgetNotice: self._count_budget,
         }
+        for kind, count in _COUNTS.items():
+            self._takers[kind] = partial(self._count, count)
         self.registry.register(self._collector)
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
     def notice(self, notice: Notice) -> None:
         """Count what happened."""
-        if type(notice) is BudgetNotice:
-            self._collector.budgets[notice.budget, notice.outcome] += 1
-            return
-        count = self._counts.get(type(notice))
-        tally = self._tallies.get(notice.agent)
-        if count is not None and tally is not None:
-            count(tally, notice)
+        take = self._takers.get(type(notice))
+        if take is not None:
+            take(notice)
+
+    def taker(self, kind: type[Notice]) -> Take | None:
+        """See `Chooser`."""
+        return self._takers.get(kind)
 
     def watch(self, stats: Callable[[], PoolStats]) -> None:
         """Read the gauges (actors, queue, limit) from `stats` (a pool's own method) at every
@@ -117,25 +109,30 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
+    def _count_turn(self, notice: TurnEndedNotice) -> None:
+        tally = self._tallies.get(notice.agent)
+        if tally is not None:
+            turn = notice.turn
+            ended = tally.ended
+            # kept as they are: a hundred are added up for what ten cost one by one
+            ended.append((turn.state, turn.queued_s, turn.run_s, notice.first_token_s, turn.usage))
+            if len(ended) >= ENDED_MAX:
+                tally.add_up()
+
+    def _count_budget(self, notice: BudgetNotice) -> None:
+        self._collector.budgets[notice.budget, notice.outcome] += 1
+
+    def _count(self, count: Callable[[AgentTally, Any], None], notice: Notice) -> None:
+        tally = self._tallies.get(notice.agent)
+        if tally is not None:
+            count(tally, notice)
+
     def _sample(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         # a clock of its own: uvloop's counts milliseconds, and stands still within a tick
         now = monotonic()
-        self._lag.add(max(0.0, now - due))
+        self._lag.add((max(0.0, now - due),))
         due = now + LAG_INTERVAL_S
         self._timer = loop.call_later(LAG_INTERVAL_S, self._sample, loop, due)
-
-
-def _count_turn(tally: AgentTally, notice: TurnEndedNotice) -> None:
-    turn = notice.turn
-    tally.turns[turn.state] += 1
-    tally.turns_s.add(turn.queued_s + turn.run_s)
-    tally.queued.add(turn.queued_s)
-    if notice.first_token_s is not None:
-        tally.first_token.add(notice.first_token_s)
-    usage = turn.usage
-    tally.input_tokens += usage.input_tokens
-    tally.output_tokens += usage.output_tokens
-    tally.unpriced += micro_of(usage) is None
 
 
 def _count_refusal(tally: AgentTally, notice: TurnRefusedNotice) -> None:
@@ -188,3 +185,19 @@ def _count_webhook(tally: AgentTally, notice: WebhookNotice) -> None:
 
 def _direction(before: int, after: int) -> str:
     return "up" if after > before else "down"
+
+
+_COUNTS: Final[Mapping[type[Notice], Callable[[AgentTally, Any], None]]] = {
+    TurnRefusedNotice: _count_refusal,
+    InputFlaggedNotice: _count_flagged,
+    ActorStartedNotice: _count_start,
+    ActorStoppedNotice: _count_stop,
+    ScaledNotice: _count_scale_move,
+    LimitChangedNotice: _count_limit_move,
+    TasksLeakedNotice: _count_leak,
+    LoopBlockedNotice: _count_blocked,
+    TurnMovedNotice: _count_move,
+    ModelDecidedNotice: _count_decision,
+    ToolDecidedNotice: _count_tool,
+    WebhookNotice: _count_webhook,
+}

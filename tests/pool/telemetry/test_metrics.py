@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Event, Thread
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pool.agent import ALLOW, Decision, ToolCall
@@ -23,6 +25,7 @@ from pool.observer import (
 )
 from pool.stats import ActorStats, AgentStats, LimitStats, PoolStats, RateStats
 from pool.telemetry.metrics import LAG_INTERVAL_S, Metrics
+from pool.telemetry.tally import ENDED_MAX
 from pool.turn import Principal, State, Turn, TurnRequest, Usage
 from pool.webhooks import WebhookNotice
 
@@ -94,6 +97,43 @@ def test_counts_turns_by_agent_and_state() -> None:
     assert found["actorpool_turns_total", "b", "completed"] == 1
     assert found["actorpool_tokens_total", "a", "input"] == 30
     assert found["actorpool_tokens_total", "a", "output"] == 9
+
+
+def test_many_turns_are_counted_as_each_alone() -> None:
+    """However many end between two scrapes, each is in its bucket, its sums and its state."""
+    metrics = Metrics(["a"])
+    values = [0.005 * number for number in range(3 * ENDED_MAX + 1)]
+    for value in values:
+        notice = ended(first_token_s=value)
+        notice.turn.queued_s = value
+        metrics.notice(notice)
+    found = samples(metrics)
+    assert found["actorpool_turns_total", "a", "completed"] == len(values)
+    for name in ("queue", "first_token"):
+        name = f"actorpool_turn_{name}_seconds"
+        for bound in (0.005, 0.01, 0.5, 1.0, 2.5):
+            under = sum(value <= bound for value in values)
+            assert found[f"{name}_bucket", "a", str(bound)] == under
+        assert found[f"{name}_bucket", "a", "+Inf"] == len(values)
+        assert found[f"{name}_sum", "a"] == pytest.approx(sum(values))
+
+
+def test_a_page_that_another_thread_serves_misses_no_turn() -> None:
+    """While turns end, scrapes elsewhere take none twice and lose none."""
+    metrics = Metrics(["a"])
+    over = Event()
+
+    def scrape() -> None:
+        while not over.is_set():
+            metrics.page()
+
+    thread = Thread(target=scrape)
+    thread.start()
+    for _ in range(20_000):
+        metrics.notice(ended())
+    over.set()
+    thread.join()
+    assert samples(metrics)["actorpool_turns_total", "a", "completed"] == 20_000
 
 
 def test_turns_without_a_price_are_counted() -> None:
