@@ -20,9 +20,11 @@ class LineWriter:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        # always the same list: adding to it takes no lock
         self._pending: list[bytes] = []
-        self._lock = Lock()
-        # the one whose loop writes what is pending
+        self._writing = Lock()
+        # whether the loop of a thread will write what is pending
+        self._due = False
         self._thread = 0
         self.dropped = 0
 
@@ -30,23 +32,25 @@ class LineWriter:
         """Add a line, given without its end."""
         if isinstance(line, str):
             line = line.encode(errors="replace")
-        with self._lock:
-            self._pending.append(line)
-            pending = len(self._pending)
-        if 1 < pending < PENDING_MAX and get_ident() == self._thread:
-            # it goes with the first (to ask which loop runs is a call of the system)
-            return
-        loop = _running_loop()
-        if loop is None or pending >= PENDING_MAX:
+        self._pending.append(line)
+        if len(self._pending) >= PENDING_MAX:
             self.flush()
-        else:
-            self._thread = get_ident()
-            loop.call_soon(self.flush)
+        elif not (self._due and get_ident() == self._thread):
+            # not each time: to ask which loop runs is a call of the system
+            loop = _running_loop()
+            if loop is None:
+                self.flush()
+            else:
+                self._due, self._thread = True, get_ident()
+                loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Write what is pending."""
-        with self._lock:
-            lines, self._pending = self._pending, []
+        self._due = False
+        with self._writing:
+            # one more may come now; it stays
+            lines = self._pending[:]
+            del self._pending[: len(lines)]
             if not lines:
                 return
             lines.append(b"")

@@ -69,6 +69,42 @@ async def test_another_thread_does_not_wait_for_the_loop() -> None:
     assert stream.writes == [b"loop\nthread\n"]
 
 
+async def test_no_line_is_lost_between_threads() -> None:
+    """While other threads write and flush, every line of the loop leaves once, in its order."""
+    stream = Recorder()
+    lines = LineWriter(stream)
+
+    def write(name: str) -> None:
+        for number in range(3_000):
+            lines.write(f"{name}{number}")
+
+    threads = [Thread(target=write, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for number in range(3_000):
+        lines.write(f"c{number}")
+        if number % 7 == 0:
+            await asyncio.sleep(0)
+    for thread in threads:
+        thread.join()
+    await asyncio.sleep(0)
+    written = b"".join(stream.writes).decode().split()
+    for name in "abc":
+        own = [line for line in written if line.startswith(name)]
+        assert own == [f"{name}{number}" for number in range(3_000)]
+
+
+async def test_what_a_flush_took_away_does_not_hold_back_the_next_line() -> None:
+    """After a flush by hand, the next line of the loop leaves with its tick again."""
+    stream = Recorder()
+    lines = LineWriter(stream)
+    lines.write(b"one")
+    lines.flush()
+    lines.write(b"two")
+    await asyncio.sleep(0)
+    assert stream.writes == [b"one\n", b"two\n"]
+
+
 def test_what_nobody_takes_is_dropped_and_counted() -> None:
     """A broken pipe stops no turn: its lines are counted and gone."""
     lines = LineWriter(Broken())
