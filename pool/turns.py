@@ -128,15 +128,15 @@ class Turns:
         session = turn.session
         before = session.current
         goes = session.join(turn)
+        self.watch_over(turn)
+        self.tell_place(turn)
         if not goes:
             # what goes before it may leave another state
             turn.loaded = None
-        self.watch_over(turn)
-        self.tell_place(turn)
-        if goes and self.closing is None and not session.arriving:
+            if before is not None and turn.makes_way:
+                self.stopping.stop(before, MAKES_WAY[turn.record.request.if_busy])
+        elif self.closing is None and not session.arriving:
             self._dispatchers[turn.record.agent].ready(turn)
-        if before is not None and turn.makes_way:
-            self.stopping.stop(before, MAKES_WAY[turn.record.request.if_busy])
         if self.closing is not None:
             self.after_closing(session)
 
