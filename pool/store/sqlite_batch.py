@@ -39,8 +39,7 @@ _FIND = ("SELECT name, record FROM sessions WHERE name IN (", "?", ")")
 
 def _sized(parts: tuple[str, str, str]) -> dict[int, str]:
     head, row, tail = parts
-    sizes = [1 << power for power in range(_ROWS_MAX.bit_length())]
-    return {size: head + ",".join([row] * size) + tail for size in sizes}
+    return {size: head + ",".join([row] * size) + tail for size in range(1, _ROWS_MAX + 1)}
 
 
 _sql: Final = {parts: _sized(parts) for parts in (_SESSIONS, _TURNS, _LOG, _SAID, _FIND)}
@@ -48,7 +47,7 @@ _sql: Final = {parts: _sized(parts) for parts in (_SESSIONS, _TURNS, _LOG, _SAID
 
 class Batch:
     """One transaction. `careful`: the job is alone, as it may have failed before among others, and
-    looks twice.
+    looks twice. `known`: the sessions as they are in the file, as far as they were read before.
     """
 
     __slots__ = (
@@ -76,6 +75,7 @@ class Batch:
         now: float,
         owners: Owners,
         retention: Retention,
+        known: dict[str, SessionRecord | None],
         careful: bool,
     ) -> None:
         self.db = db
@@ -90,7 +90,7 @@ class Batch:
         self.entries_max = retention.max_entries_per_session * 9 // 8
         self.tellings: list[Telling] = []
         # by name; None: there is none
-        self._sessions: dict[str, SessionRecord | None] = {}
+        self._sessions = known
         self._changed: dict[int, SessionRecord] = {}
         # the values of rows, one after the other
         self._turns: list[object] = []
@@ -210,7 +210,7 @@ def _many(
     """Run a statement for all rows of `width` values, for as many at once as it has sizes for."""
     sql, found, start, left = _sql[parts], [], 0, len(values) // width
     while left:
-        size = min(_ROWS_MAX, 1 << (left.bit_length() - 1))
+        size = min(_ROWS_MAX, left)
         end = start + size * width
         chunk = values if start == 0 and end == len(values) else values[start:end]
         found += db.execute(sql[size], chunk).fetchall()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pool.errors import PoolError
 from pool.store.limits import Retention
@@ -12,8 +12,12 @@ from pool.store.sqlite_batch import Batch
 from pool.store.sqlite_errors import as_pool_error, blames_no_job
 from pool.store.sqlite_file import generation_of
 from pool.store.sqlite_owners import Owners, Telling
+from pool.store.sqlite_record import SessionRecord
 from pool.store.sqlite_rows import Reading
 from pool.store.sqlite_worker import Job, Outcome
+
+# How many sessions are kept at hand as they are in the file.
+KNOWN_MAX: Final = 1_000
 
 
 class Writer:
@@ -35,6 +39,9 @@ class Writer:
         self._clock = clock
         self._owners = owners
         self._retention = retention
+        # sessions as they are in the file, by name (None: there is none), and its version then
+        self._known: dict[str, SessionRecord | None] = {}
+        self._version = 0
 
     def __call__(self, jobs: Sequence[Job]) -> Outcome:
         """The answers of all jobs, and whom to nudge."""
@@ -82,6 +89,7 @@ class Writer:
                 now=self._clock(),
                 owners=self._owners,
                 retention=self._retention,
+                known=self._still_known(),
                 careful=careful,
             )
             batch.load([name for job in jobs for name in job.names or ()])
@@ -89,11 +97,21 @@ class Writer:
             batch.settle()
             db.execute("COMMIT")
         except BaseException:
+            # what was changed here is not in the file
+            self._known.clear()
             # some errors have ended it already
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
         return Outcome(values, batch.tellings)
+
+    def _still_known(self) -> dict[str, SessionRecord | None]:
+        """The sessions that need not be read again: nobody else has written since."""
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        if version != self._version or len(self._known) > KNOWN_MAX:
+            self._known.clear()
+            self._version = version
+        return self._known
 
     # --- reading
 
