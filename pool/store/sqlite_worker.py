@@ -47,6 +47,9 @@ class Worker:
     """Gives the jobs that wait, all together, to `work`, in a thread of its own.
 
     `work` answers for each of them. What it raises itself fails them all.
+
+    The thread is given a batch when it has done the one before. It never looks for jobs itself:
+    each look would take the interpreter from the loop, which is about to ask for more.
     """
 
     def __init__(
@@ -58,8 +61,11 @@ class Worker:
         self._work = work
         self._tell = tell
         self._loop = asyncio.get_running_loop()
+        self._waiting: list[Job] = []
+        # whether the thread has a batch, or will be given one in this turn of the loop
+        self._busy = False
         # None: there is nothing more to come
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[Job] | None] = SimpleQueue()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._broken: StoreUnavailable | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -72,39 +78,33 @@ class Worker:
         if self._broken is not None:
             raise self._broken
         done = self._loop.create_future()
-        self._jobs.put(_new(Job, (done, names, run, arguments)))
+        self._waiting.append(_new(Job, (done, names, run, arguments)))
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._hand_over)
         return done
 
     async def close(self) -> None:
         """Do what has been asked for, then end."""
         if self._broken is None:
             self._broken = StoreUnavailable("the store is closed")
-            self._jobs.put(None)
+            if not self._busy:
+                self._hand_over()
         await asyncio.shield(self._ended)
         self._thread.join()
 
     # --- in the thread
 
     def _run(self) -> None:
-        more = True
-        jobs: list[Job] = []
+        jobs: Sequence[Job] | None = None
         try:
-            while more:
-                jobs, more = self._next()
-                self._answer(jobs, self._outcome(jobs))
+            while (jobs := self._batches.get()) is not None:
+                self._call(self._done, jobs, self._outcome(jobs))
         except BaseException as error:
             # the thread is lost: whoever waits, or comes, is told so
-            self._call(self._break, error, jobs)
+            self._call(self._break, error, jobs or ())
         else:
             self._call(self._ended.set_result, None)
-
-    def _next(self) -> tuple[list[Job], bool]:
-        """All that waits, once there is anything; and whether more may come."""
-        found = [self._jobs.get()]
-        more = min(self._jobs.qsize(), BATCH_MAX - 1)
-        found += [self._jobs.get_nowait() for _ in range(more)]
-        jobs = [job for job in found if job is not None]
-        return jobs, len(jobs) == len(found)
 
     def _outcome(self, jobs: Sequence[Job]) -> Outcome:
         try:
@@ -112,16 +112,26 @@ class Worker:
         except Exception as error:
             return Outcome([as_pool_error(error)] * len(jobs))
 
-    def _answer(self, jobs: Sequence[Job], outcome: Outcome) -> None:
-        if jobs:
-            self._call(self._resolve, jobs, outcome)
-
     def _call(self, callback: Callable[..., object], *arguments: object) -> None:
         # a loop that was closed has nobody who waits
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback, *arguments)
 
     # --- in the loop
+
+    def _hand_over(self) -> None:
+        jobs = self._waiting[:BATCH_MAX]
+        del self._waiting[:BATCH_MAX]
+        self._busy = bool(jobs)
+        if jobs:
+            self._batches.put(jobs)
+        elif self._broken is not None:
+            self._batches.put(None)
+
+    def _done(self, jobs: Sequence[Job], outcome: Outcome) -> None:
+        self._resolve(jobs, outcome)
+        # after those who were just answered, and may have more to ask for
+        self._loop.call_soon(self._hand_over)
 
     def _resolve(self, jobs: Sequence[Job], outcome: Outcome) -> None:
         for job, value in zip(jobs, outcome.values, strict=True):
@@ -141,11 +151,8 @@ class Worker:
         broken = StoreUnavailable("the store's thread has ended; restart the server")
         broken.__cause__ = error
         self._broken = broken
-        lost = list(jobs)
-        while not self._jobs.empty():
-            job = self._jobs.get_nowait()
-            if job is not None:
-                lost.append(job)
+        lost = [*jobs, *self._waiting]
+        self._waiting.clear()
         self._resolve(lost, Outcome([broken] * len(lost)))
         if not self._ended.done():
             self._ended.set_result(None)
