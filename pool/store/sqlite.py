@@ -4,7 +4,8 @@ One thread writes: what waits for it goes into one transaction, so that many tur
 one. Another one reads, from what was written last. The file belongs to one server process at a
 time; an operator's command may open it beside that (`exclusive=False`).
 
-The database is the truth: nothing of a session is kept in memory between transactions.
+The database is the truth. What the writer keeps of it in memory are sessions as it wrote them last,
+while nobody else has written.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pool.errors import ConfigError, Conflict, InvalidRequest, StoreUnavailable
 from pool.store.base import SessionKey, StateChange
 from pool.store.sharing import CancelTurn
 from pool.store.sqlite import SqliteStore
+from pool.store.sqlite_writer import KNOWN_MAX
 from pool.turn import SessionInfo, TurnRequest
 from tests.contract.opened import Clock
 from tests.contract.steps import S1, S2, accept, answer, commit, log_of, make_turn, transcript_of
@@ -280,6 +281,19 @@ async def test_one_bad_job_fails_alone(tmp_path: Path) -> None:
         assert (again.turn, again.lease) == (ended, None)
         assert len((await store.turns(S2, None, 10)).items) == 2
         assert len((await store.turns(S1, None, 10)).items) == 1
+        # what was tried with its session, and not written, is not remembered either
+        following, _ = await accept(store, make_turn("three"))
+        assert (following.number, following.others) == (2, False)
+
+
+async def test_more_sessions_than_are_kept_at_hand_go_on(tmp_path: Path) -> None:
+    """A session that the writer keeps in memory no longer is read again from the file."""
+    keys = [SessionKey("acme", f"n{number}") for number in range(KNOWN_MAX + 2)]
+    async with opened(tmp_path / "store.db") as store:
+        for _ in range(2):
+            await asyncio.gather(*(answer(store, key=key) for key in keys))
+        infos = await asyncio.gather(*(store.session(key) for key in keys))
+        assert [info and info.turns for info in infos] == [2] * len(keys)
 
 
 async def test_metadata_that_is_no_plain_data_is_refused(tmp_path: Path) -> None:
