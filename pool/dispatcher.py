@@ -329,12 +329,13 @@ class Dispatcher:
         return self._startable() > len(self.queue)
 
     def _startable(self) -> int:
-        free = self.limiter.limit - self.limiter.held
-        if free <= 0:
+        limiter, supervisor = self.limiter, self.supervisor
+        if limiter.held >= limiter.limit:
             return 0
-        supervisor = self.supervisor
-        actors = len(supervisor.idle) + len(supervisor.starting) + supervisor.room(self.capacity)
-        return min(actors, free)
+        actors = len(supervisor.idle) + len(supervisor.starting)
+        if supervisor.size < self.most:
+            actors += supervisor.room(self.capacity)
+        return min(actors, limiter.limit - limiter.held)
 
     def _load(self, tenant: str, mine: int, ahead_in_session: int, *, at_once: bool) -> Load:
         must_start = not at_once and self.supervisor.live < self.capacity
