@@ -62,7 +62,7 @@ def extra_route(method: str, path: str, handler: PlainHandler) -> Route:
     """A route for operators whose handler answers by itself."""
 
     async def serve(server: Server, request: Request) -> Answer:
-        return await handler(request)
+        return await handler(request.complete())
 
     serve.__name__ = f"{method}{path.replace('/', '_')}".lower()
     return Route(

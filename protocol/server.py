@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from itertools import count
 from random import Random
 from time import monotonic
-from typing import cast
 
 import msgspec
 import structlog
@@ -162,18 +161,17 @@ class Server:
         """An id for a request that brought none."""
         return f"{self._prefix}-{next(self._count):x}"
 
-    async def _handle(self, request: Request) -> web.StreamResponse:
-        """Answer a request, whatever it is. aiohttp asks less of an answer than its type says."""
+    async def _handle(self, request: Request) -> Answer:
+        """Answer a request, whatever it is."""
         request.more_headers = self.origins.headers(request)
         try:
-            answer = await self._dispatch(request)
+            return await self._dispatch(request)
         except PoolError as error:
-            answer = self._refusal(request, error)
+            return self._refusal(request, error)
         except StreamCut as cut:
-            answer = cut.reply
+            return cut.reply
         except Exception as error:
-            answer = self._defect(request, error)
-        return cast(web.StreamResponse, answer)
+            return self._defect(request, error)
 
     async def _dispatch(self, request: Request) -> Answer:
         check_head(request)

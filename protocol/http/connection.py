@@ -1,4 +1,6 @@
-"""A connection: aiohttp's, with deadlines of its own and our words for what is no HTTP."""
+"""A connection: aiohttp's, with our own way from a request to its answer, deadlines, and our words
+for what is no HTTP.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError
+
+from protocol.http.reply import Answer, Reply
 
 if TYPE_CHECKING:
     from protocol.http.listener import Listener
@@ -16,7 +22,9 @@ if TYPE_CHECKING:
 class Connection(RequestHandler):
     """One client's connection.
 
-    A head that has begun must be there within `header_timeout_s`.
+    A head that has begun must be there within `header_timeout_s`. Requests are handled one after
+    the other in the connection's own task, which is cancelled when the client leaves. (aiohttp
+    makes a task and a writer for each of them and goes through the loop twice more for that.)
     """
 
     __slots__ = ("_head_deadline", "_listener", "_taking")
@@ -54,6 +62,47 @@ class Connection(RequestHandler):
             self._head_deadline = self._loop.call_later(
                 self._listener.config.header_timeout_s, self._head_late
             )
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Read on, if reading was paused. aiohttp says so with every body that has been read."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    async def start(self) -> None:
+        """Serve the client's requests. aiohttp makes the connection's task of this."""
+        loop, messages = self._loop, self._messages
+        while not self._force_close:
+            if not messages:
+                # while it is there, and not done, the connection is idle
+                self._waiter = loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, payload = messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            try:
+                self._keepalive = await self._serve(message, payload)
+                if not payload.is_eof() and self.transport is not None:
+                    await self._linger(payload)
+            except Exception as error:
+                self.log_exception("an answer could not be written", exc_info=error)
+                self.force_close()
+            except BaseException:
+                self.force_close()
+                raise
+            if not self._keepalive or self._close:
+                break
+            self._next_keepalive_close_time = idle_until = loop.time() + self._keepalive_timeout
+            if self._keepalive_handle is None:
+                self._keepalive_handle = loop.call_at(idle_until, self._process_keepalive)
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
 
     @property
     def patience_s(self) -> float:
@@ -131,6 +180,48 @@ class Connection(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is no HTTP. `message` may repeat what was sent: it is not passed on."""
         return self._listener.unreadable(request, status, exc)
+
+    async def _serve(self, message: Any, payload: StreamReader) -> bool:
+        """Answer a request; whether the connection may be kept for another one."""
+        readable = isinstance(message, RawRequestMessage)
+        request = self._listener.request_of(message if readable else ERROR, payload, self)
+        answer: Answer
+        # aiohttp's `shutdown` looks at both
+        self._request_in_progress, self._current_request = True, request
+        try:
+            try:
+                if readable:
+                    answer = await self._listener.answer(request)
+                else:
+                    answer = self.handle_error(request, message.status, message.exc)
+            except Exception as error:
+                answer = self.handle_error(request, exc=error)
+            if self._upgraded or isinstance(answer, web.StreamResponse):
+                # It is one of aiohttp's; or an upgrade is refused, and what follows it is HTTP.
+                response = cast(web.StreamResponse, answer)
+                response, lost = await self.finish_response(request, response, None)
+                return bool(response.keep_alive) and not lost
+            answer.write(request)
+            if self._paused and isinstance(answer, Reply):
+                await self._taken_or_cut()
+            return answer.keep_alive
+        finally:
+            self._request_in_progress, self._current_request = False, None
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+
+    async def _taken_or_cut(self) -> None:
+        if not await self.drained(self.patience_s):
+            self.cut()
+
+    async def _linger(self, payload: StreamReader) -> None:
+        """Read what is left of a body for a while, so that its sender reads the answer."""
+        try:
+            async with asyncio.timeout(self._lingering_time):
+                while not payload.is_eof():
+                    await payload.readany()
+        except (TimeoutError, RequestPayloadError):
+            self._keepalive = False
 
     def _taken(self, enough: bool) -> None:
         if self._taking is not None and not self._taking.done():

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from protocol.config import ServerConfig
 from protocol.http.connection import Connection
-from protocol.http.reply import Reply
+from protocol.http.reply import Answer, Reply
 from protocol.http.request import Request, given_request_id
 
 Unreadable = Callable[[Request, BaseException | None], Reply]
@@ -31,14 +29,14 @@ class Listener(web.Server):
         self,
         config: ServerConfig,
         *,
-        on_request: Callable[[Request], Awaitable[web.StreamResponse]],
+        on_request: Callable[[Request], Awaitable[Answer]],
         on_unreadable: Unreadable,
         on_full: Callable[[], bytes],
         upgraded: Callable[[], int],
         request_id: Callable[[], str],
     ) -> None:
         super().__init__(
-            on_request,  # type: ignore[arg-type]  # every request is made by `_make_request`
+            on_request,  # type: ignore[arg-type]  # only a `Connection` calls it
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=config.keepalive_s,
@@ -51,6 +49,7 @@ class Listener(web.Server):
             lingering_time=1.0,
         )
         self.config = config
+        self.answer = on_request
         self.turned_away = on_full
         self._on_unreadable = on_unreadable
         self._upgraded = upgraded
@@ -77,14 +76,9 @@ class Listener(web.Server):
         reply = self._on_unreadable(cast(Request, request), error if status >= 500 else None)
         return cast(web.StreamResponse, reply)
 
-    def _make_request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
+    def request_of(
+        self, message: RawRequestMessage, payload: StreamReader, connection: Connection
     ) -> Request:
-        request = Request(message, payload, protocol, writer, task, self._loop)
-        request.request_id = given_request_id(request) or self._request_id()
-        return request
+        """What a client has sent, as a request with an id: its own, or one of ours."""
+        request_id = given_request_id(message.headers) or self._request_id()
+        return Request(message, payload, connection, request_id)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage, StreamWriter
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
+from multidict import CIMultiDictProxy
 
 from pool.errors import InvalidRequest, TooLarge
 from pool.guard.caller import Caller
@@ -37,13 +40,44 @@ class Request(web.BaseRequest):
     shown for it. `more_headers` are for its answer, whichever that is.
     """
 
-    request_id: str
     params: dict[str, str]
     principal: Principal
     caller: Caller
     body: Any
     options: Any
     more_headers: Sequence[tuple[str, str]] = ()
+
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        connection: Connection,
+        request_id: str,
+    ) -> None:
+        # All that our own handlers and answers look at; aiohttp's make it complete first.
+        self._message = message
+        self._payload = payload
+        self._protocol = connection
+        self._headers = message.headers
+        self._method = message.method
+        self._version = message.version
+        self._rel_url = message.url.relative() if message.url.absolute else message.url
+        self._cache = {}
+        self.request_id = request_id
+
+    def complete(self) -> Self:
+        """The same, with all that answers made of aiohttp's parts ask for."""
+        loop = asyncio.get_running_loop()
+        task = cast(asyncio.Task[None], asyncio.current_task())
+        super().__init__(
+            self._message,
+            self._payload,
+            self._protocol,
+            StreamWriter(self._protocol, loop),
+            task,
+            loop,
+        )
+        return self
 
     @property
     def connection(self) -> Connection:
@@ -70,10 +104,9 @@ class Request(web.BaseRequest):
         resp.headers.extend(self.more_headers)
 
 
-def given_request_id(request: web.BaseRequest) -> str | None:
+def given_request_id(headers: CIMultiDictProxy[str]) -> str | None:
     """The caller's own `X-Request-ID`, or the trace that the request belongs to (the trace id of
     `traceparent`, https://www.w3.org/TR/trace-context/), if well formed."""
-    headers = request.headers
     text = headers.get("X-Request-ID")
     if text is not None and _REQUEST_ID.fullmatch(text):
         return text

@@ -25,7 +25,7 @@ class TicketBody(Struct, frozen=True):
 
 async def websocket(server: Server, request: Request) -> Answer:
     """`GET /v1/ws`"""
-    return await door.websocket(server, request)
+    return await door.websocket(server, request.complete())
 
 
 async def ticket(server: Server, request: Request) -> Answer:
