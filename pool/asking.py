@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 from pool.acceptor import Entry
 from pool.events import Event
@@ -15,17 +15,44 @@ from pool.intake import Intake
 from pool.outcome import raise_for
 from pool.store.base import SessionKey
 from pool.turn import ANYONE, Principal, Turn, TurnOptions, TurnRequest, request_of
-from pool.watch import Watch
+from pool.watch import Watch, owner
 
 
-class Acceptance(NamedTuple):
+class Acceptance:
     """A turn that was accepted; `new` if it is no earlier one with the same idempotency key.
     `rates`: how the caller's limits of requests stand.
     """
 
-    turn: Turn
-    new: bool
-    rates: Sequence[RateState]
+    __slots__ = ("_answered", "_entry", "new", "rates")
+
+    def __init__(self, entry: Entry, answered: Callable[[Entry], Awaitable[Turn]]) -> None:
+        self.new: bool = entry.new
+        self.rates: Sequence[RateState] = entry.rates
+        self._entry = entry
+        self._answered = answered
+
+    def __repr__(self) -> str:
+        return f"<Acceptance of turn {self.id}>"
+
+    @property
+    def id(self) -> str:
+        """The turn's id."""
+        return self._entry.turn.id
+
+    @property
+    def request(self) -> TurnRequest:
+        """What was asked for."""
+        return self._entry.turn.request
+
+    @property
+    def turn(self) -> Turn:
+        """The turn as it is now (a copy, while it has not ended)."""
+        live = self._entry.live
+        return self._entry.turn if live is None else live.snapshot()
+
+    def outcome(self) -> Awaitable[Turn]:
+        """Wait for the turn: as it is when it has ended, or waits for a human."""
+        return self._answered(self._entry)
 
 
 class Asking(Watch):
@@ -58,23 +85,13 @@ class Asking(Watch):
             request_id=request_id,
             nested=True,
         )
-        live = entry.live
-        if live is None and (entry.turn.ended or not self.store.durable):
-            turn = entry.turn
-        else:
-            try:
-                if live is not None:
-                    await self._ended(live)
-                if live is not None and live.moved:
-                    self._check_moved(live)
-                if live is None or live.moved:
-                    turn = await self._outcome(entry.turn.id, principal=_owner(entry.turn))
-                else:
-                    turn = live.snapshot()
-            except asyncio.CancelledError:
-                self._left(entry)
-                raise
-        raise_for(turn)
+        try:
+            turn = await self._answered(entry)
+        except asyncio.CancelledError:
+            self._left(entry)
+            raise
+        if turn.error is not None:
+            raise_for(turn)
         return turn
 
     async def submit(
@@ -120,7 +137,7 @@ class Asking(Watch):
             nested=True,
         )
         try:
-            async with aclosing(self.events(entry.turn.id, principal=_owner(entry.turn))) as events:
+            async with aclosing(self.events(entry.turn.id, principal=owner(entry.turn))) as events:
                 async for event in events:
                     yield event
         finally:
@@ -143,8 +160,7 @@ class Asking(Watch):
             principal=principal,
             request_id=request_id,
         )
-        turn = entry.turn if entry.live is None else entry.live.snapshot()
-        return Acceptance(turn, entry.new, entry.rates)
+        return Acceptance(entry, self._answered)
 
     # --- how
 
@@ -163,7 +179,3 @@ class Asking(Watch):
         """Who asked no longer waits."""
         if entry.new and entry.turn.request.on_disconnect == "cancel":
             self._intake.withdraw(entry)
-
-
-def _owner(turn: Turn) -> Principal:
-    return Principal(turn.tenant, turn.user)

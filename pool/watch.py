@@ -9,6 +9,7 @@ from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, Literal
 
+from pool.acceptor import Entry
 from pool.decisions import Decisions
 from pool.errors import Conflict, Draining, LeaseLost, NotFound, StoreUnavailable
 from pool.events import (
@@ -252,6 +253,18 @@ class Watch(Records, ABC):
         self._followers.check(session)
         return reader
 
+    async def _answered(self, entry: Entry) -> Turn:
+        # The turn that was just accepted, when it has ended or waits for a human.
+        turn, live = entry.turn, entry.live
+        if live is not None:
+            await self._ended(live)
+            if not live.moved:
+                return live.snapshot()
+            self._check_moved(live)
+        elif turn.ended or not self.store.durable:
+            return turn
+        return await self._outcome(turn.id, principal=owner(turn))
+
     async def _outcome(
         self, turn_id: str, *, until_paused: bool = True, principal: Principal
     ) -> Turn:
@@ -321,11 +334,17 @@ class Watch(Records, ABC):
             live.waiters.append(waiter)
             try:
                 await waiter
-            finally:
+            except asyncio.CancelledError:
                 if waiter in live.waiters:
                     live.waiters.remove(waiter)
+                raise
         if live.failure is not None:
             raise live.failure
+
+
+def owner(turn: Turn) -> Principal:
+    """In whose name a turn is looked for that its own caller waits for."""
+    return Principal(turn.tenant, turn.user)
 
 
 async def _wait(reader: Reader, timeout_s: float) -> None:

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from math import ceil
 from typing import TYPE_CHECKING
 
+from pool.asking import Acceptance
 from pool.errors import RateLimited
 from pool.guard.rates import RateState
-from pool.turn import Turn, TurnRequest
+from pool.turn import TurnRequest
 from protocol.http.reply import Headers
 
 if TYPE_CHECKING:
@@ -36,10 +37,8 @@ def rate_headers(states: Sequence[RateState]) -> Headers:
 
 async def accept(
     server: Server, request: Request, asked: TurnRequest, session: str | None
-) -> tuple[Turn, bool]:
-    """Have a turn accepted: it, and whether it is new. The answer, whichever it will be, says how
-    the caller's limits stand.
-    """
+) -> Acceptance:
+    """Have a turn accepted. The answer, whatever it will be, says how the caller's limits stand."""
     accepted = await server.pool.accept(
         asked,
         session=session,
@@ -49,7 +48,7 @@ async def accept(
     )
     if accepted.rates:
         request.more_headers = (*request.more_headers, *rate_headers(accepted.rates))
-    return accepted.turn, accepted.new
+    return accepted
 
 
 @contextmanager

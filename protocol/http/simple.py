@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from pool.asking import Acceptance
 from pool.errors import InvalidRequest
 from pool.events import Event, TextDelta, ToolCalled, TurnEnded, TurnStarted
 from pool.turn import Id, State, Turn, TurnError, TurnRequest
-from protocol import preferences
 from protocol.http.rates import accept, stream_place
 from protocol.http.reply import Answer, json, problem
-from protocol.http.streams import StreamCut, stream_turn
-from protocol.http.turns import left, wait, wanted
+from protocol.http.turns import preferences_of, stream_accepted, wait
 from protocol.problems import Problem, problem_of_turn
 
 if TYPE_CHECKING:
@@ -95,16 +93,12 @@ Line = ContentLine | DoneLine | ErrorLine
 async def invoke(server: Server, request: Request) -> Answer:
     """`POST /agent/invoke`"""
     asked: InvokeRequest = request.body
-    turn, new = await _accept(server, request, asked.message, asked.thread_id)
-    try:
-        turn = await wait(server, request, turn, preferences.NONE)
-        said = problem_of_turn(turn, request_id=request.request_id)
-        if said is not None:
-            return problem(said, server.random)
-        calls = await _tool_calls(server, request, turn)
-    except asyncio.CancelledError:
-        await left(server, request, turn, new)
-        raise
+    accepted = await _accept(server, request, asked.message, asked.thread_id)
+    turn = await wait(server, request, accepted, None)
+    said = problem_of_turn(turn, request_id=request.request_id)
+    if said is not None:
+        return problem(said, server.random)
+    calls = await _tool_calls(server, request, turn)
     body = InvokeBody(turn.output, turn.session_id, calls)
     return json(200 if turn.ended else 202, msgspec.json.encode(body))
 
@@ -113,12 +107,8 @@ async def stream(server: Server, request: Request) -> Answer:
     """`POST /agent/stream`"""
     asked: InvokeRequest = request.body
     with stream_place(server, request):
-        turn, new = await _accept(server, request, asked.message, asked.thread_id)
-        try:
-            return await stream_turn(server, request, turn.id, None, _lines(request.request_id))
-        except (asyncio.CancelledError, StreamCut):
-            await left(server, request, turn, new)
-            raise
+        accepted = await _accept(server, request, asked.message, asked.thread_id)
+        return await stream_accepted(server, request, accepted, _lines(request.request_id))
 
 
 async def run(server: Server, request: Request) -> Answer:
@@ -128,12 +118,11 @@ async def run(server: Server, request: Request) -> Answer:
     if text is UNSET or UNSET not in (asked.message, asked.prompt):
         raise InvalidRequest("give either message or prompt", field="message")
     metadata = {} if asked.user_id is None else {"user_id": asked.user_id}
-    turn, _ = await _accept(server, request, text, asked.session_id, metadata)
-    preferred = wanted(request)
-    if preferred.wait_s:
-        turn = await wait(server, request, turn, preferred)
-        if turn.ended:
-            return json(200, msgspec.json.encode(_task(turn)), preferred.headers)
+    accepted = await _accept(server, request, text, asked.session_id, metadata)
+    preferred = preferences_of(request)
+    turn = await wait(server, request, accepted, preferred.wait_s or 0)
+    if turn.ended and preferred.wait_s:
+        return json(200, msgspec.json.encode(_task(turn)), preferred.headers)
     body = TaskBody(task_id=turn.id, status=turn.state)
     location = ("Location", f"/agent/status/{turn.id}")
     return json(202, msgspec.json.encode(body), (*preferred.headers, location))
@@ -153,7 +142,7 @@ async def _accept(
     text: str,
     session: str | None,
     metadata: dict[str, Any] | None = None,
-) -> tuple[Turn, bool]:
+) -> Acceptance:
     asked = TurnRequest(input=text, metadata=metadata or {})
     return await accept(server, request, asked, session)
 

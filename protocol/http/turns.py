@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from pool.turn import Turn, TurnRequest
+from pool.asking import Acceptance
+from pool.events import Event
+from pool.turn import Turn
 from protocol import encode, preferences
 from protocol.http.rates import accept, stream_place
 from protocol.http.reply import Answer, json, problem
@@ -39,23 +41,19 @@ async def submit(server: Server, request: Request) -> Answer:
     """`POST /v1/sessions/{session_id}/turns`"""
     wanted = request.headers.get("Accept")
     if wanted is not None and preferences.wants_events(wanted):
-        with stream_place(server, request):
-            return await _submit(server, request, _streamed)
-    return await _submit(server, request, _plain)
-
-
-async def _submit(
-    server: Server,
-    request: Request,
-    answer: Callable[[Server, Request, Turn], Awaitable[Answer]],
-) -> Answer:
-    asked: TurnRequest = request.body
-    turn, new = await accept(server, request, asked, request.params["session_id"])
-    try:
-        return await answer(server, request, turn)
-    except (asyncio.CancelledError, StreamCut):
-        await left(server, request, turn, new)
-        raise
+        return await _stream(server, request)
+    accepted = await accept(server, request, request.body, request.params["session_id"])
+    preferred = preferences_of(request)
+    patience_s = preferred.patience_s
+    turn = await wait(server, request, accepted, patience_s)
+    headers = preferred.headers
+    if patience_s == 0 or not turn.ended:
+        return json(202, encode.turn(turn), (*headers, ("Location", f"/v1/turns/{turn.id}")))
+    if turn.state != "completed":
+        said = problem_of_turn(turn, request_id=request.request_id)
+        if said is not None:
+            return problem(said, server.random, headers=headers)
+    return json(200, encode.turn(turn), headers)
 
 
 async def read(server: Server, request: Request) -> Answer:
@@ -88,39 +86,47 @@ async def decide(server: Server, request: Request) -> Answer:
     return json(200, encode.turn(turn))
 
 
-async def left(server: Server, request: Request, turn: Turn, submitted: bool) -> None:
-    """The caller left before the answer; one who submitted the turn may want it to end then."""
-    if submitted and turn.request.on_disconnect == "cancel":
-        await server.pool.cancel(turn.id, principal=request.principal)
-
-
-def wanted(request: Request) -> Preferences:
+def preferences_of(request: Request) -> Preferences:
     """What the request prefers; nothing in particular for most."""
     headers = request.headers
     return preferences.prefer(headers.getall("Prefer")) if "Prefer" in headers else preferences.NONE
 
 
-async def wait(server: Server, request: Request, turn: Turn, preferred: Preferences) -> Turn:
+async def wait(
+    server: Server, request: Request, accepted: Acceptance, patience_s: float | None
+) -> Turn:
     """The turn when it has ended or waits for a human, or when the caller's patience is over."""
-    patience_s = preferred.patience_s
     if patience_s == 0:
-        return turn
-    return await server.pool.wait(
-        turn.id, timeout_s=patience_s, until_paused=True, principal=request.principal
-    )
+        return accepted.turn
+    try:
+        if patience_s is None:
+            return await accepted.outcome()
+        return await server.pool.wait(
+            accepted.id, timeout_s=patience_s, until_paused=True, principal=request.principal
+        )
+    except asyncio.CancelledError:
+        await left(server, request, accepted)
+        raise
 
 
-async def _streamed(server: Server, request: Request, turn: Turn) -> Answer:
-    return await stream_turn(server, request, turn.id, None, encode.sse)
+async def left(server: Server, request: Request, accepted: Acceptance) -> None:
+    """The caller left before the answer; one who submitted the turn may want it to end then."""
+    if accepted.new and accepted.request.on_disconnect == "cancel":
+        await server.pool.cancel(accepted.id, principal=request.principal)
 
 
-async def _plain(server: Server, request: Request, turn: Turn) -> Answer:
-    preferred = wanted(request)
-    turn = await wait(server, request, turn, preferred)
-    headers = preferred.headers
-    if not turn.ended or preferred.patience_s == 0:
-        return json(202, encode.turn(turn), (*headers, ("Location", f"/v1/turns/{turn.id}")))
-    said = problem_of_turn(turn, request_id=request.request_id)
-    if said is not None:
-        return problem(said, server.random, headers=headers)
-    return json(200, encode.turn(turn), headers)
+async def stream_accepted(
+    server: Server, request: Request, accepted: Acceptance, encode: Callable[[Event], bytes]
+) -> Answer:
+    """All events of a turn that was just accepted."""
+    try:
+        return await stream_turn(server, request, accepted.id, None, encode)
+    except (asyncio.CancelledError, StreamCut):
+        await left(server, request, accepted)
+        raise
+
+
+async def _stream(server: Server, request: Request) -> Answer:
+    with stream_place(server, request):
+        accepted = await accept(server, request, request.body, request.params["session_id"])
+        return await stream_accepted(server, request, accepted, encode.sse)

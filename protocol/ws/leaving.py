@@ -35,11 +35,12 @@ class Leaving:
         answered has its turn cancelled all the same."""
         accepting = asyncio.ensure_future(accept)
         try:
-            turn, new, _ = await asyncio.shield(accepting)
+            acceptance = await asyncio.shield(accepting)
         except asyncio.CancelledError:
             self._run(self._cancel_accepted(accepting))
             raise
-        if new and not turn.ended:
+        turn = acceptance.turn
+        if acceptance.new and not turn.ended:
             self._turns[turn.id] = None
         return turn
 
@@ -54,12 +55,12 @@ class Leaving:
 
     async def _cancel_accepted(self, accepting: asyncio.Future[Acceptance]) -> None:
         try:
-            turn, new, _ = await accepting
+            acceptance = await accepting
         except PoolError:
             # it was not accepted: there is nothing to cancel
             return
-        if new:
-            await self._cancel((turn.id,))
+        if acceptance.new:
+            await self._cancel((acceptance.id,))
 
     async def _cancel(self, turn_ids: tuple[str, ...]) -> None:
         # All at once: one after the other, the end of each would start the next in its session.

@@ -35,13 +35,16 @@ async def test_accept_says_whether_the_turn_is_new() -> None:
     agent = Held()
     request = TurnRequest(input="hi")
     async with pooled(agent) as pool:
-        first, new, _ = await pool.accept(request, session="s1", idempotency_key="k")
-        again, new_again, _ = await pool.accept(request, session="s1", idempotency_key="k")
-        assert (new, new_again, again.id) == (True, False, first.id)
+        first = await pool.accept(request, session="s1", idempotency_key="k")
+        again = await pool.accept(request, session="s1", idempotency_key="k")
+        assert (first.new, again.new, again.id) == (True, False, first.id)
+        assert repr(again) == f"<Acceptance of turn {first.id}>"
         await agent.let_all()
-        await pool.wait(first.id)
-        ended, _, _ = await pool.accept(request, session="s1", idempotency_key="k")
-        assert (ended.id, ended.state) == (first.id, "completed")
+        turn = await again.outcome()
+        assert (turn.id, turn.state, turn.output) == (first.id, "completed", "done: hi")
+        ended = await pool.accept(request, session="s1", idempotency_key="k")
+        assert (ended.new, ended.turn) == (False, turn)
+        assert await ended.outcome() == turn
 
 
 async def test_a_default_counts_as_given() -> None:
