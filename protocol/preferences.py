@@ -85,20 +85,20 @@ def _unquoted(word: str) -> str:
 
 def wants_events(accept: str) -> bool:
     """Whether `Accept` asks for events rather than for JSON. Both alike: the first counts."""
-    return _prefers(accept, EVENT_STREAM)
+    accept = accept.lower()
+    return EVENT_STREAM in accept and _prefers(accept, EVENT_STREAM)
 
 
 def wants_csv(accept: str) -> bool:
     """The same for a table as CSV."""
-    return _prefers(accept, CSV)
+    accept = accept.lower()
+    return CSV in accept and _prefers(accept, CSV)
 
 
 def _prefers(accept: str, kind: str) -> bool:
-    if kind not in accept.lower():
-        return False
     asked = json = 0.0
     first = ""
-    for part in accept.lower().split(","):
+    for part in accept.split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
         quality = _quality(parameters)
         if name == kind:

@@ -196,23 +196,19 @@ class Connection(RequestHandler):
                     answer = self.handle_error(request, message.status, message.exc)
             except Exception as error:
                 answer = self.handle_error(request, exc=error)
-            if self._upgraded or isinstance(answer, web.StreamResponse):
-                # It is one of aiohttp's; or an upgrade is refused, and what follows it is HTTP.
-                response = cast(web.StreamResponse, answer)
-                response, lost = await self.finish_response(request, response, None)
-                return bool(response.keep_alive) and not lost
-            answer.write(request)
-            if self._paused and isinstance(answer, Reply):
-                await self._taken_or_cut()
-            return answer.keep_alive
+            if isinstance(answer, Reply) and not self._upgraded:
+                answer.write(request)
+                if self._paused and not await self.drained(self.patience_s):
+                    self.cut()
+                return answer.keep_alive
+            # the end of a stream, an answer of aiohttp's, or none to an upgrade: then it reads on
+            response = cast(web.StreamResponse, answer)
+            response, lost = await self.finish_response(request, response, None)
+            return bool(response.keep_alive) and not lost
         finally:
             self._request_in_progress, self._current_request = False, None
             if self._handler_waiter is not None:
                 self._handler_waiter.set_result(None)
-
-    async def _taken_or_cut(self) -> None:
-        if not await self.drained(self.patience_s):
-            self.cut()
 
     async def _linger(self, payload: StreamReader) -> None:
         """Read what is left of a body for a while, so that its sender reads the answer."""

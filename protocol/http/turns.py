@@ -13,7 +13,7 @@ from pool.events import Event
 from pool.turn import Turn
 from protocol import encode, preferences
 from protocol.http.rates import accept, stream_place
-from protocol.http.reply import Answer, json, problem
+from protocol.http.reply import Answer, Headers, Reply, json, problem
 from protocol.http.streams import StreamCut, stream_turn
 from protocol.preferences import Preferences
 from protocol.problems import problem_of_turn
@@ -43,17 +43,9 @@ async def submit(server: Server, request: Request) -> Answer:
     if wanted is not None and preferences.wants_events(wanted):
         return await _stream(server, request)
     accepted = await accept(server, request, request.body, request.params["session_id"])
-    preferred = preferences_of(request)
-    patience_s = preferred.patience_s
-    turn = await wait(server, request, accepted, patience_s)
-    headers = preferred.headers
-    if patience_s == 0 or not turn.ended:
-        return json(202, encode.turn(turn), (*headers, ("Location", f"/v1/turns/{turn.id}")))
-    if turn.state != "completed":
-        said = problem_of_turn(turn, request_id=request.request_id)
-        if said is not None:
-            return problem(said, server.random, headers=headers)
-    return json(200, encode.turn(turn), headers)
+    if "Prefer" in request.headers:
+        return await _as_preferred(server, request, accepted)
+    return _answer(server, request, await wait(server, request, accepted, None))
 
 
 async def read(server: Server, request: Request) -> Answer:
@@ -130,3 +122,25 @@ async def _stream(server: Server, request: Request) -> Answer:
     with stream_place(server, request):
         accepted = await accept(server, request, request.body, request.params["session_id"])
         return await stream_accepted(server, request, accepted, encode.sse)
+
+
+async def _as_preferred(server: Server, request: Request, accepted: Acceptance) -> Answer:
+    preferred = preferences_of(request)
+    turn = await wait(server, request, accepted, preferred.patience_s)
+    if preferred.patience_s == 0:
+        return _later(turn, preferred.headers)
+    return _answer(server, request, turn, preferred.headers)
+
+
+def _answer(server: Server, request: Request, turn: Turn, headers: Headers = ()) -> Answer:
+    if turn.state != "completed":
+        if not turn.ended:
+            return _later(turn, headers)
+        said = problem_of_turn(turn, request_id=request.request_id)
+        if said is not None:
+            return problem(said, server.random, headers=headers)
+    return Reply(200, encode.turn(turn), headers=headers)
+
+
+def _later(turn: Turn, headers: Headers) -> Answer:
+    return json(202, encode.turn(turn), (*headers, ("Location", f"/v1/turns/{turn.id}")))

@@ -1,0 +1,152 @@
+"""A connection from one request to the next: what is answered behind what, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+
+import pytest
+from aiohttp import web
+
+from protocol.config import ServerConfig
+from protocol.http.request import Request
+from tests.support.serving import serving, until
+from tests.support.serving_agents import Held
+
+pytestmark = pytest.mark.real_time
+
+TURNS = "/v1/sessions/s1/turns"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def statuses(answers: bytes) -> list[int]:
+    """The status of each answer."""
+    return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d+) ", answers)]
+
+
+async def test_more_requests_than_are_kept_are_all_answered() -> None:
+    """Reading stops while too many wait behind one that takes long, and then goes on."""
+    held = Held()
+    body = b'{"input":"x"}'
+    slow = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n\r\n" % TURNS.encode()
+    async with serving(held) as peer:
+        sent = slow + body + HEALTH * 2_000 + LAST
+        answers = asyncio.ensure_future(peer.raw(sent))
+        await held.running.wait()
+        held.release.set()
+        assert statuses(await answers) == [200] * 2_002
+
+
+async def test_bodies_of_all_kinds_follow_each_other() -> None:
+    """Whole, in chunks, none: each ends where it ends, also where nobody read it."""
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\n" % TURNS.encode()
+    whole = head + b'Content-Length: 13\r\n\r\n{"input":"x"}'
+    chunked = head + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"inp\r\n8\r\nut":"x"}\r\n0\r\n\r\n'
+    unread = b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nGET "
+    async with serving() as peer:
+        answers = await peer.raw(whole, chunked + unread + whole, HEALTH, unread, LAST)
+        assert statuses(answers) == [200, 200, 404, 200, 200, 404, 200]
+
+
+async def test_a_refused_upgrade_is_not_the_end() -> None:
+    """What the client sent behind it is read as the HTTP that it is."""
+    upgrade = (
+        b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    async with serving() as peer:
+        assert statuses(await peer.raw(upgrade + HEALTH, LAST)) == [400, 200, 200]
+
+
+async def test_the_rest_of_a_refused_body_is_read_before_the_end() -> None:
+    """So that its sender, who is still at it, gets to read why."""
+    async with serving(config=ServerConfig(max_body_bytes=1_000)) as peer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", peer.server.port)
+        head = f"POST {TURNS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
+        writer.write(head.encode())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        writer.write(b"x" * 2_000_000)
+        await writer.drain()
+        assert b"too_large" in await reader.read()
+        writer.close()
+
+
+async def test_a_body_that_goes_wrong_after_its_answer_ends_the_connection() -> None:
+    """It cannot be told where the next request would begin."""
+    async with serving() as peer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", peer.server.port)
+        writer.write(
+            b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"no chunk\r\n")
+        assert statuses(await reader.read()) == []
+        writer.close()
+
+
+async def test_an_extra_route_has_all_of_the_library() -> None:
+    """It may read the body its own way and stream its answer; the connection is kept."""
+
+    async def shout(request: Request) -> web.StreamResponse:
+        text = await request.text()
+        response = web.StreamResponse(headers={"X-Remote": str(request.remote)})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(text.upper().encode())
+        return response
+
+    async with serving(extra_routes={("POST", "/shout"): shout}) as peer:
+        for _ in range(2):
+            response = await peer.request("POST", "/shout", data=b"hey")
+            assert await response.text() == "HEY"
+            assert response.headers["X-Remote"] == "127.0.0.1"
+            assert response.headers["X-Request-ID"]
+        assert peer.server.open_connections == 1
+
+
+async def test_an_answer_that_cannot_be_written_ends_its_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is logged, and others are served."""
+
+    async def split(request: Request) -> web.StreamResponse:
+        return web.Response(headers={"X-Split": "a\r\nb"})
+
+    async with serving(extra_routes={("GET", "/split"): split}) as peer:
+        with caplog.at_level(logging.ERROR, logger="aiohttp.server"):
+            request = b"GET /split HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            assert await peer.raw(request) == b""
+        assert "an answer could not be written" in caplog.text
+        assert (await peer.get("/health")).status == 200
+
+
+async def test_closing_lets_an_answer_end() -> None:
+    """A handler has `close_timeout_s` for it; what was pipelined behind it is not begun."""
+    held = Held()
+    body = b'{"input":"x"}'
+    slow = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n\r\n" % TURNS.encode()
+    async with serving(held, config=ServerConfig(close_timeout_s=20)) as peer:
+        answers = asyncio.ensure_future(peer.raw(slow + body + HEALTH))
+        await held.running.wait()
+        closing = asyncio.ensure_future(peer.server.close())
+        await until(lambda: peer.server.draining)
+        held.release.set()
+        await closing
+        assert statuses(await answers) == [200]
+
+
+async def test_closing_cuts_what_takes_too_long() -> None:
+    """After `close_timeout_s` the handler is cancelled."""
+    held = Held()
+    async with serving(held, config=ServerConfig(close_timeout_s=0.05)) as peer:
+        asking = asyncio.ensure_future(peer.raw(b"GET /v1/turns/none HTTP/1.1\r\n"))
+        body = b'{"input":"x"}'
+        slow = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n\r\n"
+        answers = asyncio.ensure_future(peer.raw(slow % TURNS.encode() + body))
+        await held.running.wait()
+        await peer.server.close()
+        assert statuses(await answers) == []
+        assert await asking == b""
