@@ -104,6 +104,7 @@ def _operation(route: Route, schema_of: Object) -> Object:
     }
     if route.body is not None:
         operation["requestBody"] = {
+            "description": "May be compressed once: `Content-Encoding` gzip or deflate.",
             "required": route.body_required,
             "content": {JSON: {"schema": schema_of[repr(route.body)]}},
         }

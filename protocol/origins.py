@@ -19,8 +19,6 @@ from protocol.proxies import Proxies
 
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _USUAL: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
-# What a proxy says of whom it asks for. Nobody on this machine itself sends them.
-_OF_PROXIES: Final = ("X-Forwarded-For", "X-Real-IP", "Forwarded")
 _VARY: Final = ("Vary", "Origin")
 # No Allow-Credentials: callers say who they are in a header of their own, never by cookie.
 _EXPOSED: Final = (
@@ -45,6 +43,10 @@ class Origins:
         self._allowed = {origin.lower(): origin for origin in config.cors_origins}
         self._open = open_
         self._local_only = open_ and is_loopback(config.host) and not config.insecure
+        # what an answer says to those that are no allowed page
+        self._usual: Headers = (_VARY,) if self._allowed else ()
+        # the last name that was found to be this machine's
+        self._local_name = "localhost"
         self._proxies = proxies
 
     def check(self, request: BaseRequest) -> None:
@@ -53,19 +55,18 @@ class Origins:
         """
         if not self._open:
             return
+        headers = request.headers
         if self._local_only:
-            host = request.headers.get("Host")
-            if host is not None and not _is_local_name(host):
-                raise Forbidden(
-                    "this server is for this machine only: call it by localhost or 127.0.0.1 (its "
-                    "operator may have callers say who they are, or add --insecure)"
-                )
-            if any(name in request.headers for name in _OF_PROXIES):
+            host = headers.get("Host")
+            if host is not None and host != self._local_name:
+                self._check_name(host)
+            if "X-Forwarded-For" in headers or "X-Real-IP" in headers or "Forwarded" in headers:
+                # nobody on this machine itself sends what proxies say of whom they ask for
                 raise Forbidden(
                     "this server is for this machine only, and a proxy asks it for others: its "
                     "operator may have callers say who they are, or add --insecure"
                 )
-        if "Origin" in request.headers:
+        if "Origin" in headers:
             self.check_page(request)
 
     def check_page(self, request: BaseRequest) -> None:
@@ -81,21 +82,25 @@ class Origins:
 
     def headers(self, request: BaseRequest) -> Headers:
         """What an answer says to the browser of an allowed page."""
-        if not self._allowed:
-            return ()
-        allowed = self._allowed_by(request)
+        allowed = self._allowed_by(request) if "Origin" in request.headers else None
         if allowed is None:
-            return (_VARY,)
+            return self._usual
         return (("Access-Control-Allow-Origin", allowed), _EXPOSED, _VARY)
 
     def preflight(self, request: BaseRequest) -> Headers | None:
-        """What is answered to a browser that asks whether a page may; None if that is not the
-        question, or it may not.
+        """What OPTIONS is answered with to a browser that asks whether a page may; None if that is
+        not the question, or it may not.
         """
-        asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-        if not asks or self._allowed_by(request) is None:
-            return None
-        return _PREFLIGHT
+        asks = "Access-Control-Request-Method" in request.headers
+        return _PREFLIGHT if asks and self._allowed_by(request) is not None else None
+
+    def _check_name(self, host: str) -> None:
+        if not _is_local_name(host):
+            raise Forbidden(
+                "this server is for this machine only: call it by localhost or 127.0.0.1 (its "
+                "operator may have callers say who they are, or add --insecure)"
+            )
+        self._local_name = host
 
     def _allowed_by(self, request: BaseRequest) -> str | None:
         origins = request.headers.getall("Origin", ())

@@ -7,28 +7,31 @@ from collections.abc import Mapping
 from itertools import count
 from random import Random
 from time import monotonic
+from typing import NoReturn
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from pool.errors import Forbidden, Internal, InvalidRequest, Overloaded, PoolError, RateLimited
+from pool.guard.caller import OWNER
 from pool.pool import AgentPool
 from protocol import decode, openapi, problems
 from protocol.authenticate.authenticator import Authenticator
 from protocol.authenticate.config import AuthConfig
 from protocol.config import ServerConfig
 from protocol.http import reply
+from protocol.http.body import read_body
 from protocol.http.listener import Listener
 from protocol.http.rates import rate_headers
 from protocol.http.reply import Answer, Headers, Reply
-from protocol.http.request import AmbiguousHead, Request, check_head, read_body
+from protocol.http.request import AmbiguousHead, Request, check_head
 from protocol.http.streams import Bell, StreamCut
 from protocol.origins import Origins, check_reach
 from protocol.problems import MethodNotAllowed, Unauthenticated
 from protocol.proxies import Proxies
 from protocol.refusals import TurnedAway, note_intruder, note_stranger
-from protocol.route import PlainHandler, extra_route
+from protocol.route import PlainHandler, Route, extra_route
 from protocol.router import Entry, Router
 from protocol.routes import ROUTES
 from protocol.ws.config import WsConfig
@@ -81,6 +84,7 @@ class Server:
         self.draining = False
         # of every stream that is being written
         self.bells: set[Bell] = set()
+        self._open = auth.open
         self._public = {*auth.public, _SOCKETS}
         self._turned_away_callers = TurnedAway(monotonic)
         self._router = Router(self.routes)
@@ -176,20 +180,22 @@ class Server:
     async def _dispatch(self, request: Request) -> Answer:
         check_head(request)
         self.origins.check(request)
-        preflight = self.origins.preflight(request)
-        if preflight is not None:
-            return Reply(204, headers=preflight)
-        entry, request.params = self._router.find(request.method, request.rel_url.raw_path)
+        method = request.method
+        if method == "OPTIONS":
+            preflight = self.origins.preflight(request)
+            if preflight is not None:
+                return Reply(204, headers=preflight)
+        entry, request.params = self._router.find(method, request.rel_url.raw_path)
         route = entry.route
         if route.path in self._public:
             return await self._answer(request, entry)
-        caller = request.caller = await self.authenticator.caller(request)
-        principal = request.principal = caller.principal
-        if route.role not in principal.roles:
-            error = Forbidden(f"this takes the role {route.role}")
-            subject = f"route:{route.method} {route.path}"
-            note_intruder(self.pool.audit, error, principal, subject, request.request_id)
-            raise error
+        caller = OWNER if self._open else await self.authenticator.caller(request)
+        request.caller = caller
+        request.principal = caller.principal
+        if route.role not in caller.principal.roles:
+            self._forbid(request, route)
+        if not caller.credential:
+            return await self._answer(request, entry)
         live = self.authenticator.live
         live.add(caller, request)
         try:
@@ -201,7 +207,7 @@ class Server:
         route = entry.route
         if route.query is not None:
             request.options = decode.query(route.query, request.query)
-        elif request.query_string:
+        elif request.rel_url.query_string:
             raise InvalidRequest("this path takes no query parameters")
         if entry.decoder is not None:
             data = await read_body(request, self.config)
@@ -209,6 +215,12 @@ class Server:
                 data = b"{}"
             request.body = decode.body(entry.decoder, data)
         return await route.handler(self, request)
+
+    def _forbid(self, request: Request, route: Route) -> NoReturn:
+        error = Forbidden(f"this takes the role {route.role}")
+        subject = f"route:{route.method} {route.path}"
+        note_intruder(self.pool.audit, error, request.principal, subject, request.request_id)
+        raise error
 
     def _refusal(self, request: Request, error: PoolError) -> Reply:
         headers: Headers = ()

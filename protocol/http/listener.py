@@ -43,7 +43,7 @@ class Listener(web.Server):
             max_line_size=config.max_header_bytes,
             max_field_size=config.max_header_bytes,
             max_headers=config.max_headers,
-            # a compressed body is refused, never opened
+            # a compressed body is opened within bounds that aiohttp does not know
             auto_decompress=False,
             # what a refused request still sends is read for so long, that its sender may read why
             lingering_time=1.0,
@@ -80,5 +80,7 @@ class Listener(web.Server):
         self, message: RawRequestMessage, payload: StreamReader, connection: Connection
     ) -> Request:
         """What a client has sent, as a request with an id: its own, or one of ours."""
-        request_id = given_request_id(message.headers) or self._request_id()
+        headers = message.headers
+        given = "X-Request-ID" in headers or "traceparent" in headers
+        request_id = (given and given_request_id(headers)) or self._request_id()
         return Request(message, payload, connection, request_id)

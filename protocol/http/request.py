@@ -10,15 +10,12 @@ from typing import Any, Final, Self, cast
 from aiohttp import web
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestPayloadError
 from multidict import CIMultiDictProxy
 
-from pool.errors import InvalidRequest, TooLarge
+from pool.errors import InvalidRequest
 from pool.guard.caller import Caller
 from pool.turn import Principal
-from protocol.config import ServerConfig
 from protocol.http.connection import Connection
-from protocol.problems import BodyTimeout, UnsupportedMediaType
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _TRACEPARENT: Final = re.compile(
@@ -37,7 +34,8 @@ class Request(web.BaseRequest):
 
     `params` are the ids from its path, `body` and `options` what its body and query were decoded
     into (the types that its route names), `principal` who calls, `caller` the same with what was
-    shown for it. `more_headers` are for its answer, whichever that is.
+    shown for it. `more_headers` are for its answer, whichever that is, `connection` is where it
+    came by.
     """
 
     params: dict[str, str]
@@ -54,15 +52,20 @@ class Request(web.BaseRequest):
         connection: Connection,
         request_id: str,
     ) -> None:
-        # All that our own handlers and answers look at; aiohttp's make it complete first.
+        # All that our own handlers and answers look at; for aiohttp's it is made complete first.
+        url = message.url
         self._message = message
         self._payload = payload
-        self._protocol = connection
-        self._headers = message.headers
-        self._method = message.method
-        self._version = message.version
-        self._rel_url = message.url.relative() if message.url.absolute else message.url
-        self._cache = {}
+        self._protocol = self.connection = connection
+        self._rel_url = url = url.relative() if url.absolute else url
+        # What aiohttp's properties would put there, each by a call, when they are asked.
+        self._cache = {
+            "method": message.method,
+            "version": message.version,
+            "headers": message.headers,
+            "rel_url": url,
+            "content": payload,
+        }
         self.request_id = request_id
 
     def complete(self) -> Self:
@@ -78,11 +81,6 @@ class Request(web.BaseRequest):
             loop,
         )
         return self
-
-    @property
-    def connection(self) -> Connection:
-        """The connection that it came by."""
-        return cast(Connection, self._protocol)
 
     @property
     def idempotency_key(self) -> str | None:
@@ -121,67 +119,15 @@ def check_head(request: web.BaseRequest) -> None:
     hosts = headers.getall("Host", ())
     if len(hosts) != 1 and (hosts or request.version >= (1, 1)):
         raise AmbiguousHead("the request must have exactly one Host header", field="Host")
-    codings = headers.getall("Transfer-Encoding", ())
-    if codings and ("Content-Length" in headers or request.version < (1, 1)):
+    if "Transfer-Encoding" not in headers:
+        return
+    codings = headers.getall("Transfer-Encoding")
+    if "Content-Length" in headers or request.version < (1, 1):
         raise AmbiguousHead(
             "Transfer-Encoding goes with HTTP/1.1 and without Content-Length",
             field="Transfer-Encoding",
         )
-    if codings and [coding.strip().lower() for coding in codings] != ["chunked"]:
+    if [coding.strip().lower() for coding in codings] != ["chunked"]:
         raise AmbiguousHead(
             "the only Transfer-Encoding is chunked, given once", field="Transfer-Encoding"
         )
-
-
-async def read_body(request: Request, config: ServerConfig) -> bytes:
-    """The body; `UnsupportedMediaType`, `TooLarge`, `BodyTimeout`, `InvalidRequest`."""
-    content = request.content
-    if not request.body_exists:
-        return b""
-    _check_content(request, config)
-    try:
-        # All of a usual body arrives with its head: no timer then, and no waiting.
-        data = content.read_nowait() if content.is_eof() else await _slow_body(request, config)
-    except RequestPayloadError:
-        raise InvalidRequest("the body is not framed as HTTP says") from None
-    if len(data) > config.max_body_bytes:
-        raise _too_large(config)
-    return data
-
-
-def _check_content(request: Request, config: ServerConfig) -> None:
-    headers = request.headers
-    kind = headers.get("Content-Type")
-    if kind is not None and kind != "application/json":
-        name = kind.partition(";")[0].strip().lower()
-        if name != "application/json" and not (
-            name.startswith("application/") and name.endswith("+json")
-        ):
-            raise UnsupportedMediaType("the body must be application/json")
-    # What is small on the wire and large in memory is not taken at all.
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("the body must not be compressed (Content-Encoding)")
-    length = headers.get("Content-Length")
-    if length is not None and int(length) > config.max_body_bytes:
-        raise _too_large(config)
-
-
-async def _slow_body(request: Request, config: ServerConfig) -> bytes:
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(config.body_timeout_s):
-            while chunk := await request.content.readany():
-                body += chunk
-                if len(body) > config.max_body_bytes:
-                    raise _too_large(config)
-    except TimeoutError:
-        raise BodyTimeout(
-            f"the body did not arrive within {config.body_timeout_s:g} s; send it again"
-        ) from None
-    return bytes(body)
-
-
-def _too_large(config: ServerConfig) -> TooLarge:
-    return TooLarge(f"a body may have {config.max_body_bytes} bytes")
