@@ -120,6 +120,9 @@ def request_of(
     """A request made in Python, checked as one that came over the wire; `InvalidRequest` says what
     is wrong. `on_disconnect` holds unless the options say otherwise.
     """
+    if not options and type(input) is str and input:
+        # as most ask: there is nothing to check
+        return TurnRequest(input=input, on_disconnect=on_disconnect)
     options.setdefault("on_disconnect", on_disconnect)
     try:
         return msgspec.convert({"input": input, **options}, TurnRequest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,8 @@ def extra_route(method: str, path: str, handler: PlainHandler) -> Route:
     """A route for operators whose handler answers by itself."""
 
     async def serve(server: Server, request: Request) -> Answer:
-        return await handler(request.complete())
+        # a task of its own: context variables that somebody else's code sets end with it
+        return await asyncio.ensure_future(handler(request.complete()))
 
     serve.__name__ = f"{method}{path.replace('/', '_')}".lower()
     return Route(

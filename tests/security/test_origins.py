@@ -156,6 +156,15 @@ async def test_an_open_server_is_called_by_names_of_this_machine_only(host):
             assert b" 403 " in (await peer.raw(request.encode())).splitlines()[0]
 
 
+async def test_a_good_name_lets_no_other_in():
+    """Each request is looked at, whatever was called before it."""
+    async with serving() as peer:
+        for host, status in (("localhost", 200), ("evil.example", 403)) * 2 + (("", 403),):
+            request = f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+            answer = await peer.raw(request.encode())
+            assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+
+
 @pytest.mark.parametrize(
     "host",
     [

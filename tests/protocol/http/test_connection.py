@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from contextvars import ContextVar
 
 import pytest
 from aiohttp import web
@@ -104,6 +105,19 @@ async def test_an_extra_route_has_all_of_the_library() -> None:
             assert await response.text() == "HEY"
             assert response.headers["X-Remote"] == "127.0.0.1"
             assert response.headers["X-Request-ID"]
+        assert peer.server.open_connections == 1
+
+
+async def test_what_an_extra_route_sets_ends_with_it() -> None:
+    """Context variables do not reach the next request of the connection."""
+    seen: ContextVar[int] = ContextVar("seen", default=0)
+
+    async def count(request: Request) -> web.StreamResponse:
+        seen.set(seen.get() + 1)
+        return web.Response(text=str(seen.get()))
+
+    async with serving(extra_routes={("GET", "/count"): count}) as peer:
+        assert [await (await peer.get("/count")).text() for _ in range(2)] == ["1", "1"]
         assert peer.server.open_connections == 1
 
 
