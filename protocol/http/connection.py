@@ -201,7 +201,8 @@ class Connection(RequestHandler):
                 if self._paused and not await self.drained(self.patience_s):
                     self.cut()
                 return answer.keep_alive
-            # the end of a stream, an answer of aiohttp's, or none to an upgrade: then it reads on
+            # A stream that ends, an answer of aiohttp's, or an upgrade that is refused: what was
+            # sent behind that is read as HTTP then.
             response = cast(web.StreamResponse, answer)
             response, lost = await self.finish_response(request, response, None)
             return bool(response.keep_alive) and not lost
