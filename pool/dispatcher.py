@@ -241,13 +241,17 @@ class Dispatcher:
         self.mean_hold_s = hold_s if mean_s is None else mean_s + _NEWEST * (hold_s - mean_s)
         if turn.has_permit:
             turn.has_permit = False
-            for rider in turn.riders:
-                # one that runs on when its asker has ended needs a permit of its own, free or not
-                if rider.phase == "running" and not rider.has_permit:
-                    rider.has_permit = True
-                    self.limiter.held += 1
-            turn.riders = ()
+            if turn.riders:
+                self._part(turn)
             self.limiter.give()
+
+    def _part(self, asker: LiveTurn) -> None:
+        for rider in asker.riders:
+            # one that runs on when its asker has ended needs a permit of its own, free or not
+            if rider.phase == "running" and not rider.has_permit:
+                rider.has_permit = True
+                self.limiter.held += 1
+        asker.riders = ()
 
     def learn(self, outcome: TurnEnd | Exception) -> None:
         """What the outcome of a turn says about the provider's limit."""

@@ -154,14 +154,15 @@ class Log(Struct, eq=False):
 
     def trim(self) -> None:
         """Let go of what is stored, but for a few events while somebody listens."""
-        surplus = self._unsure_from - self._first
+        first = self._first
+        surplus = self._unsure_from - first
         if self._listeners:
             surplus -= KEEP
         if surplus > 0:
             events = self._events
             self._before = events[surplus - 1].epoch
             del events[:surplus]
-            self._first += surplus
+            self._first = first + surplus
 
     def covers(self, cursor: Cursor) -> bool:
         """Whether everything after the cursor is here, and the cursor is a place of this log: one

@@ -177,15 +177,11 @@ class Runner:
         return AgentFailed("the agent was cancelled by its own code")
 
     def _checked(self, end: TurnEnd, turn: LiveTurn) -> TurnEnd | Exception:
-        mistake = _mistake(end)
+        mistake = _mistake(end, self._config.max_output_bytes)
         if mistake is not None:
             return AgentFailed(mistake)
         if end.status == "paused" and not (turn.record.pending or turn.record.decided):
             return AgentFailed("the agent paused, but no call of a tool waits for a decision")
-        output, most = end.output, self._config.max_output_bytes
-        # no character takes more than four bytes
-        if output is not None and 4 * len(output) > most and writable(output)[1] > most:
-            return AgentFailed(f"the answer is longer than {most} bytes, the most it may be")
         return end
 
     def _tell(self, turn: LiveTurn, error: Exception) -> None:
@@ -205,13 +201,17 @@ class Runner:
             self._observers.notice(TasksLeakedNotice(turn.record.agent, turn.record.id, count))
 
 
-def _mistake(end: Any) -> str | None:
+def _mistake(end: Any, max_output_bytes: int) -> str | None:
     """What is wrong with what an agent's `run` returned: users write it, so it may be anything."""
     if type(end) is not TurnEnd:
         return f"the agent returned {type(end).__name__}; run() returns a TurnEnd"
     output: object = end.output
-    if not (output is None or isinstance(output, str)):
-        return f"the agent's output is {type(output).__name__}; it must be text"
+    if output is not None:
+        if not isinstance(output, str):
+            return f"the agent's output is {type(output).__name__}; it must be text"
+        # no character takes more than four bytes
+        if 4 * len(output) > max_output_bytes and writable(output)[1] > max_output_bytes:
+            return f"the answer is longer than {max_output_bytes} bytes, the most it may be"
     state: object = end.append if end.state is None else end.state
     if not (state is None or isinstance(state, bytes)):
         return f"the agent's state is {type(state).__name__}; it must be bytes"

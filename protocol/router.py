@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 from urllib.parse import unquote
 
 import msgspec
@@ -12,6 +13,10 @@ from pool.errors import NotFound
 from protocol.decode import identifier
 from protocol.problems import MethodNotAllowed
 from protocol.route import Route
+
+# How many paths are remembered, and of what length at most: about a megabyte, whoever asks.
+_KNOWN_MAX: Final = 2_000
+_KNOWN_CHARS: Final = 200
 
 
 class Entry(Struct, frozen=True):
@@ -34,16 +39,32 @@ class _Node:
 
 
 class Router:
-    """All routes, as a tree of the parts of their paths."""
+    """All routes, as a tree of the parts of their paths. It remembers where the paths of late led:
+    a session's are asked for again and again.
+    """
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
+        self._known: dict[tuple[str, str], tuple[Entry, Mapping[str, str]]] = {}
         for route in routes:
             self._add(route)
 
-    def find(self, method: str, path: str) -> tuple[Entry, dict[str, str]]:
+    def __repr__(self) -> str:
+        return f"<Router [{len(self._known)} paths at hand]>"
+
+    def find(self, method: str, path: str) -> tuple[Entry, Mapping[str, str]]:
         """The route and the ids in the path. `NotFound`, `MethodNotAllowed`; `InvalidRequest` for a
         malformed id."""
+        known = self._known.get((method, path))
+        if known is None:
+            known = self._look_up(method, path)
+            if len(path) <= _KNOWN_CHARS:
+                if len(self._known) >= _KNOWN_MAX:
+                    self._known.clear()
+                self._known[method, path] = known
+        return known
+
+    def _look_up(self, method: str, path: str) -> tuple[Entry, Mapping[str, str]]:
         node = self._root
         values: list[str] = []
         for part in path.split("/"):

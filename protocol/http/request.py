@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self, cast
 
 from aiohttp import web
@@ -38,7 +38,7 @@ class Request(web.BaseRequest):
     came by.
     """
 
-    params: dict[str, str]
+    params: Mapping[str, str]
     principal: Principal
     caller: Caller
     body: Any

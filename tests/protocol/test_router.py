@@ -77,3 +77,25 @@ def test_a_route_cannot_be_there_twice() -> None:
     """A second handler for the same place would never be called."""
     with pytest.raises(ValueError, match="twice"):
         Router((*ROUTES, ROUTES[0]))
+
+
+def test_paths_are_remembered_up_to_a_number() -> None:
+    """However many sessions are asked for, few of their paths are kept; each is found as before."""
+    router = Router(ROUTES)
+    for number in [*range(2_500), *range(2_500)]:
+        entry, params = router.find("POST", f"/v1/sessions/s{number}/turns")
+        assert (entry.route.path, params) == (
+            "/v1/sessions/{session_id}/turns",
+            {"session_id": f"s{number}"},
+        )
+    assert repr(router) == "<Router [1000 paths at hand]>"
+
+
+def test_long_paths_are_not_remembered() -> None:
+    """A path is kept only if it is short: what is kept is bounded, whoever asks."""
+    router = Router(ROUTES)
+    escaped = "%41" * 64
+    for _ in range(2):
+        _, params = router.find("POST", f"/v1/sessions/{escaped}/turns")
+        assert params == {"session_id": "A" * 64}
+    assert repr(router) == "<Router [0 paths at hand]>"
