@@ -13,6 +13,7 @@ from pool.errors import ConfigError, InvalidRequest
 from pool.ids import PARTITION_DIGITS as TAGS
 from pool.ids import PARTITIONS, check_id, partition
 from pool.store.base import SessionKey
+from pool.store.redis_wire import bulk
 
 # Where what belongs to no partition is found: the list of replicas.
 COMMON: Final = PARTITIONS
@@ -33,6 +34,8 @@ class SessionNames(NamedTuple):
     block: tuple[str, ...]
     # the tenant's sessions of this partition, and the tenants that have any
     listing: tuple[str, str]
+    # the block as it goes over the wire
+    packed: bytes
 
     @property
     def session(self) -> str:
@@ -112,7 +115,7 @@ class KeySpace:
             f"{head}alive",
         )
         listing = (f"{head}index:{tenant}", f"{head}tenants")
-        return SessionNames(number, name, head, block, listing)
+        return SessionNames(number, name, head, block, listing, bulk(map(str.encode, block)))
 
     def turn(self, turn_id: str) -> tuple[int, str] | None:
         """The partition and the key of a turn, from its id; None if it is none."""

@@ -26,7 +26,6 @@ from pool.turn import Turn, messages
 
 # How often a batch is sent again without what the log has already.
 _TRIES: Final = 3
-_NO_STATE: Final = ("", "", "", "")
 
 
 class RedisTurns(RedisReads, RedisOwners):
@@ -45,35 +44,30 @@ class RedisTurns(RedisReads, RedisOwners):
         with_state: bool = False,
     ) -> Accepted:
         """See `Store.accept`."""
-        words = (
-            turn.id,
-            encode_turn(turn),
-            turn.tenant,
-            turn.session_id,
-            "1" if reject_busy else "",
-            key or "",
-            turn.request.digest(turn.agent) if key else "",
-        )
         state_for = turn.agent if with_state else ""
-        accepted = await self._accept(turn, owner, (*words, "", state_for))
+        row = (turn.id, turn.tenant, turn.session_id, state_for, reject_busy, key or "")
+        data = (encode_turn(turn), turn.request.digest(turn.agent) if key else b"")
+        accepted = await self._accept(turn, owner, (*row, ""), data)
         if isinstance(accepted, str):
             # a key lives as long as the record of its turn, and that one's is gone
-            accepted = await self._accept(turn, owner, (*words, accepted, state_for))
+            accepted = await self._accept(turn, owner, (*row, accepted), data)
         if isinstance(accepted, str):
             raise StoreUnavailable("the idempotency key was used meanwhile; ask again")
         return accepted
 
     async def _accept(
-        self, turn: Turn, owner: str, words: tuple[str | bytes, ...]
+        self, turn: Turn, owner: str, row: Sequence[object], data: Sequence[bytes]
     ) -> Accepted | str:
         """The answer; the id of a turn that used the key before, if it has no record any more."""
         key = SessionKey(turn.tenant, turn.session_id)
         names = self._keys.session(key)
-        status, *answer = await self._scripts.run(
-            names.partition,
+        status, *answer = await self._scripts.step(
+            names,
             "accept",
-            (*names.block, names.turn(turn.id), names.besides(turn.id), *names.listing),
-            (names.name, owner, self._servers.since(names.partition), *words),
+            (names.turn(turn.id), names.besides(turn.id), *names.listing),
+            (names.name, owner, str(self._servers.since(names.partition))),
+            row,
+            *data,
         )
         if status == b"busy":
             raise busy(key.id, answer[0])
@@ -129,13 +123,13 @@ class RedisTurns(RedisReads, RedisOwners):
         if turn is None and state is not None:
             raise Internal("a checkpoint belongs to a turn; give the store that turn with it")
         turn_id = turn.id if turn is not None else ""
-        words = (
-            turn_id,
-            encode_turn(turn) if turn is not None else "",
-            *_change(state),
-            turn.agent if turn is not None else "",
+        agent = turn.agent if turn is not None else ""
+        data = (
+            encode_turn(turn) if turn is not None else b"",
+            state.data if state is not None else b"",
         )
-        status, *answer = await self._write("append", lease, events, turn_id, (), words)
+        row = (agent, _change(state))
+        status, *answer = await self._write("append", lease, events, turn_id, (), row, data)
         if status == b"ended" and turn is not None:
             raise Conflict(f"turn {turn.id} has ended or is not of session {lease.key.id}")
         return bool(answer[0])
@@ -148,17 +142,20 @@ class RedisTurns(RedisReads, RedisOwners):
         said = messages(turn)
         completed = turn.state == "completed"
         dead = turn.error is not None and turn.error.code == DeadLetter.code
-        words = (
-            turn.id,
-            encode_turn(turn),
-            encode_said(said) if said else "",
+        state = state if completed else None
+        row = (
             turn.agent if completed else "",
-            *_change(state if completed else None),
-            "1" if turn.request.webhook is not None else "",
+            _change(state),
+            turn.request.webhook is not None,
             f"{turn.id}:{turn.tenant}" if dead else "",
         )
+        data = (
+            encode_turn(turn),
+            state.data if state is not None else b"",
+            encode_said(said) if said else b"",
+        )
         keys = (f"{names.head}hooks", f"{names.head}dead")
-        status, *answer = await self._write("commit", lease, events, turn.id, keys, words)
+        status, *answer = await self._write("commit", lease, events, turn.id, keys, row, data)
         if status == b"unknown":
             raise NotFound(f"session {lease.key.id} has no turn {turn.id}")
         if status == b"ok" and answer[1]:
@@ -189,29 +186,30 @@ class RedisTurns(RedisReads, RedisOwners):
         events: Sequence[Event],
         turn_id: str,
         keys: tuple[str, ...],
-        words: tuple[str | bytes, ...],
+        row: tuple[object, ...],
+        data: tuple[bytes, ...],
     ) -> Any:
         """What a script that adds events answers; events that the log has already are left out."""
         names = self._keys.session(lease.key)
         for _ in range(_TRIES):
             starts = _starts(events, lease.epoch)
-            start = starts.pop(turn_id, "")
+            start = starts.pop(turn_id, -1)
             of_turn = (names.turn(turn_id), names.besides(turn_id))
-            status, *answer = await self._scripts.run(
-                names.partition,
+            status, *answer = await self._scripts.step(
+                names,
                 script,
-                (*names.block, *of_turn, *keys, *map(names.turn, starts)),
+                (*of_turn, *keys, *map(names.turn, starts)),
+                (names.name, lease.owner, str(lease.epoch)),
                 (
-                    names.name,
-                    lease.owner,
-                    lease.epoch,
                     events[0].seq if events else 0,
                     events[-1].seq if events else 0,
-                    encode_events(events) if events else b"",
+                    turn_id,
                     start,
-                    *words,
-                    *starts.values(),
+                    tuple(starts.values()),
+                    *row,
                 ),
+                encode_events(events) if events else b"",
+                *data,
             )
             if status in (b"lost", b"gap"):
                 self._ledger.let_go(lease)
@@ -258,7 +256,5 @@ def _not_dense(event: Event, end: str) -> Internal:
     )
 
 
-def _change(state: StateChange | None) -> tuple[str | bytes, ...]:
-    if state is None:
-        return _NO_STATE
-    return ("1", state.format, state.data, "1" if state.append else "")
+def _change(state: StateChange | None) -> tuple[str | bool, ...]:
+    return () if state is None else (state.format, state.append)

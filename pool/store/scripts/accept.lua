@@ -5,9 +5,9 @@
 --  12 ap:{p}:index:<tenant>  ZSET  session id = when it was made, in microseconds
 --  13 ap:{p}:tenants         SET   tenants that have an index
 -- ARGV: 1 <tenant>:<session id>  2 owner ("": nobody)  3 an epoch that is kept is not before this
---   4 turn id  5 its record  6 tenant  7 session id  8 1: refuse if busy
---   9 idempotency key or ""  10 digest of the request  11 a turn of this key whose record is gone
---  12 agent whose state is asked for, or ""
+--   4 a row: turn id, tenant, session id; agent whose state is asked for, or ""; whether it is refused
+--   if the session is busy; idempotency key, or ""; a turn of this key whose record is gone, or ""
+--   5 the turn's record  6 digest of the request
 -- Answers: again, epoch of the lease or "", holder, end of the log, the turn, state,
 --                 1 if other turns are unfinished too
 --          used, "", holder, end of the log, the key's value
@@ -15,11 +15,11 @@
 --          new, epoch of the lease or "", holder, end of the log, the turn's number, state,
 --               1 if unfinished turns were claimed with it
 local TURN, EXTRA, INDEX, TENANTS = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local SINCE, TURN_ID, RECORD, TENANT, ID = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local REJECT, KEY, DIGEST, GONE, AGENT = ARGV[8] == '1', ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+local SINCE, RECORD, DIGEST = ARGV[3], ARGV[5], ARGV[6]
+local TURN_ID, TENANT, ID, AGENT, REJECT, KEY, GONE = row()
 
-local accepted, last_owner, epoch, held, end_epoch, end_seq, dropped, queue, states, used =
-  fields('n', 'o', 'e', 'h', 'le', 'ls', 'd', 'q', 's', 'k:' .. KEY)
+local accepted, queue, last_owner, epoch, held, end_epoch, end_seq =
+  fields('n', 'q', 'o', 'e', 'h', 'le', 'ls')
 local exists = accepted
 if not exists then
   accepted, last_owner, epoch, held, end_epoch, end_seq, queue = 0, '', '0', '0', '0', '0', ''
@@ -28,22 +28,22 @@ end
 local mine = OWNER ~= '' and last_owner == OWNER and held == '1'
 local holder = mine and OWNER or holder_of(last_owner, held)
 
-local function again()
-  local kept = call('GET', TURN)
-  mine = mine and not ended(kept)
-  local state = mine and AGENT ~= '' and loaded(EXTRA, AGENT, states, dropped)
-  local others = mine and queue ~= TURN_ID
-  return {'again', mine and epoch or '', holder, end_epoch, end_seq, kept, state, others and 1 or 0}
+-- if it was given to whoever asks, and asked for
+local function state_if(given)
+  return given and AGENT ~= '' and states().loaded(EXTRA, AGENT, fields('s', 'd'))
 end
 
-local used_by = used and KEY ~= '' and string.sub(used, 17)
-if used_by and used_by ~= GONE and used_by ~= TURN_ID then
-  return {'used', '', holder, end_epoch, end_seq, used}
+if KEY ~= '' then
+  local used = fields('k:' .. KEY)
+  local used_by = used and string.sub(used, 17)
+  if used_by and used_by ~= GONE and used_by ~= TURN_ID then
+    return {'used', '', holder, end_epoch, end_seq, used}
+  end
 end
 if REJECT and queue ~= '' and call('EXISTS', TURN) == 0 then
   return {'busy', #listed(queue)}
 end
-local number = tonumber(accepted) + 1
+local number = accepted + 1
 -- only where the session is given with it, it may have begun
 local granted_now = OWNER ~= '' and holder == ''
 local kept = (granted_now and 'U' or 'P') .. NOWHERE .. struct.pack('>I4', number) .. RECORD
@@ -51,16 +51,20 @@ if not exists then
   -- the first write of every step is one that a full Redis refuses: then nothing is done
   call('SET', TURN, kept)
 elseif not call('SET', TURN, kept, 'NX') then
-  return again()
+  kept = call('GET', TURN)
+  mine = mine and not ended(kept)
+  local others = mine and queue ~= TURN_ID
+  return {'again', mine and epoch or '', holder, end_epoch, end_seq, kept, state_if(mine),
+    others and 1 or 0}
 elseif queue == '' then
-  wake()
+  call('PERSIST', SESSION)
 end
 if not exists then
   clear()
   local newest = call('ZRANGE', INDEX, -1, -1, 'WITHSCORES')[2]
   call('ZADD', INDEX, math.max(now_us, (tonumber(newest) or 0) + 1), ID)
   call('SADD', TENANTS, TENANT)
-  call('HSET', SESSION, 'c', now_text)
+  call('HSET', SESSION, 'n', number, 'q', '', 'c', now_text, 'r', now_text)
 end
 call('RPUSH', IDS, TURN_ID)
 local others = queue ~= ''
@@ -94,6 +98,5 @@ end
 if OWNER ~= '' then
   seen(OWNER)
 end
-local state = granted ~= '' and AGENT ~= '' and loaded(EXTRA, AGENT, states, dropped)
 others = others and granted ~= ''
-return {'new', granted, holder, end_epoch, end_seq, number, state, others and 1 or 0}
+return {'new', granted, holder, end_epoch, end_seq, number, state_if(granted ~= ''), others and 1 or 0}

@@ -2,16 +2,17 @@
 --
 -- KEYS: the session's; 10 the turn  11 what it has besides (any key without a turn)
 --  12... other turns whose first event is perhaps among these
--- ARGV: 1 <tenant>:<session id>  2 owner  3 epoch  4 place of the first event (0: there are none)
---   5 of the last  6 the events  7 place before the turn's first event, or ""  8 turn id or ""
---   9 its record  10 1: with a checkpoint  11 its format  12 its data  13 1: it adds to the state
---  14 agent  15... the places before those first events
+-- ARGV: 1 <tenant>:<session id>  2 owner  3 epoch  4 a row:
+--   place of the first event (0: there are none) and of the last; turn id, or ""; place before its
+--   first event, or -1; the same of the other turns; agent; checkpoint: nothing, or its format, and
+--   whether it adds to the state
+--   5 the events  6 the turn's record  7 the checkpoint's data
 -- Answers: lost; gap; behind, end of the log; ended (the turn has, or is not known); ok, 1 if watched
-local FIRST, LAST, TURN_ID = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[8]
+local FIRST, LAST, TURN_ID, START, STARTS, AGENT, CHECK = row()
+local EVENTS, RECORD, DATA = ARGV[5], ARGV[6], ARGV[7]
 local TURN, EXTRA = KEYS[10], KEYS[11]
 
-local owner, epoch, held, end_epoch, end_seq, dropped, states, watched =
-  fields('o', 'e', 'h', 'le', 'ls', 'd', 's', 'w')
+local owner, epoch, held, end_epoch, end_seq, watched = fields('o', 'e', 'h', 'le', 'ls', 'w')
 if owner ~= OWNER or epoch ~= EPOCH or held ~= '1' then
   return {'lost'}
 end
@@ -20,26 +21,23 @@ if head and (head == '' or ended(head)) then
   return {'ended'}
 end
 if FIRST > 0 then
-  local problem = add_events(FIRST, LAST, ARGV[6], end_epoch, tonumber(end_seq))
+  local problem = add_events(FIRST, LAST, EVENTS, end_epoch, tonumber(end_seq))
   if problem then
     return {problem, end_epoch, end_seq}
   end
-  call('HSET', SESSION, 'le', EPOCH, 'ls', LAST, 'u', now_text)
-  place_others(12, 15, end_epoch, end_seq)
+  call('PERSIST', LOG)
+  call('HSET', SESSION, 'le', EPOCH, 'ls', int(LAST), 'u', now_text)
+  place_others(12, STARTS, end_epoch, end_seq)
 end
 if head then
-  head = 'U' .. string.sub(placed(head, ARGV[7], end_epoch, end_seq), 2)
-  call('SET', TURN, head .. ARGV[9])
+  head = 'U' .. string.sub(placed(head, START, end_epoch, end_seq), 2)
+  call('SET', TURN, head .. RECORD)
 end
-if ARGV[10] == '1' then
-  local agent, form, grows = ARGV[14], ARGV[11], ARGV[13] == '1'
+if #CHECK > 0 then
+  local has_states, dropped = fields('s', 'd')
   local total = (tonumber(dropped) or 0) + call('LLEN', SAID)
-  local base = grows and states and not described(EXTRA, 'check') and described(STATES, agent)
-  if base and base.form == form then
-    -- the checkpoint has a copy of its own: the state stays as it is until the turn's end
-    keep_state(EXTRA, 'check', form, table.concat(parts_of(STATES, agent, base)), false, total)
-  end
-  keep_state(EXTRA, 'check', form, ARGV[12], grows, total)
+  states().check(EXTRA, AGENT, has_states, CHECK[1], DATA, CHECK[2], total)
+  call('HSET', SESSION, 'x', '1')
 end
 seen(OWNER)
 return {'ok', watched and tell_watchers() or 0}

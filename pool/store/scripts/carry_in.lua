@@ -29,7 +29,8 @@ local ttl = math.max(1, ARGV[12] / 1000 + (tonumber(ARGV[9]) or SESSION_MS) - no
 ttl = math.floor(ttl)
 local turns = tonumber(ARGV[14])
 local gone = math.max(0, tonumber(ARGV[13]) - turns)
-call('HSET', SESSION, 'c', ARGV[11], 'u', ARGV[12], 'n', int(gone + turns), 'g', int(gone))
+call('HSET', SESSION, 'c', ARGV[11], 'u', ARGV[12], 'r', now_text,
+  'n', int(gone + turns), 'g', int(gone))
 call('HSET', SESSION, 'o', '', 'e', ARGV[6], 'h', '0', 'le', ARGV[6], 'ls', ARGV[7])
 if tonumber(ARGV[17]) > 0 then
   call('HSET', SESSION, 's', '1')
@@ -61,9 +62,10 @@ end
 for _ = 1, tonumber(ARGV[16]) do
   call('RPUSH', SAID, take())
 end
+local keep = states().keep
 for _ = 1, tonumber(ARGV[17]) do
   local agent, form, data, seen_ = take(), take(), take(), take()
-  keep_state(STATES, agent, form, data, false, tonumber(seen_))
+  keep(STATES, agent, form, data, false, tonumber(seen_))
 end
 for _ = 1, tonumber(ARGV[18]) do
   local epoch, last, events = take(), take(), take()

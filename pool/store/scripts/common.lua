@@ -12,6 +12,6 @@ local now = math.floor(now_us / 1000)
 
 -- joined to a text a large number would become 1.7e+12
 local function int(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 local now_text = int(now_us)

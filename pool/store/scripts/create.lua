@@ -14,8 +14,8 @@ clear()
 local newest = call('ZRANGE', INDEX, -1, -1, 'WITHSCORES')[2]
 call('ZADD', INDEX, math.max(now_us, (tonumber(newest) or 0) + 1), ARGV[5])
 call('SADD', TENANTS, ARGV[4])
-call('HSET', SESSION, 'c', now_text, 'u', now_text, 'n', '0', 'q', '', 'o', '', 'e', '0', 'h', '0',
-  'le', '0', 'ls', '0')
+call('HSET', SESSION, 'n', '0', 'q', '', 'c', now_text, 'r', now_text, 'u', now_text, 'o', '', 'e', '0',
+  'h', '0', 'le', '0', 'ls', '0')
 if ARGV[6] ~= '' then
   call('HSET', SESSION, 'i', ARGV[6])
 end

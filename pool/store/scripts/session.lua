@@ -12,7 +12,7 @@
 --       d          how many entries of the transcript were dropped
 --       l, lr      how many letters there have been, and how many of them were read
 --       r          when its upkeep was done last, in microseconds
---       s, w       1: agents keep states; somebody watches
+--       s, w, x    1: agents keep states; somebody watches; turns have had something besides
 --       k:<key>    idempotency key: 16 bytes of digest, then the turn's id
 --   2 <s>:ids      LIST  ids of all turns that have a record
 --   3 <s>:said     LIST  the transcript, an entry a turn that spoke
@@ -43,10 +43,14 @@
 
 local SESSION, IDS, SAID, STATES, LOG, INBOX, WATCH, WORK, ALIVE = unpack(KEYS, 1, 9)
 local NAME, OWNER, EPOCH = ARGV[1], ARGV[2], ARGV[3]
-local PARTS_MAX = 64
 local NOWHERE = string.rep('\0', 16)
 -- the last byte before a turn's record
 local HEAD_END = 20
+
+-- the values of a row, of scripts that take one
+local function row()
+  return unpack(cmsgpack.unpack(ARGV[4]))
+end
 
 local function fields(...)
   return unpack(call('HMGET', SESSION, ...))
@@ -59,8 +63,11 @@ local function lives(owner)
   return till and tonumber(till) > now
 end
 
+-- those who live are kept alive by their heart; here is seen to it that they are known
 local function seen(owner)
-  call('HSET', ALIVE, owner, now + LEASE_MS)
+  if not lives(owner) then
+    call('HSET', ALIVE, owner, int(now + LEASE_MS))
+  end
 end
 
 local function holder_of(owner, held)
@@ -101,7 +108,11 @@ local function tell_watchers()
   return #found > 0 and 1 or 0
 end
 
--- --- unfinished turns
+-- --- turns
+
+local function ended(head)
+  return string.sub(head, 1, 1) == 'E'
+end
 
 local function in_queue(queue, id)
   return string.find(' ' .. queue .. ' ', ' ' .. id .. ' ', 1, true)
@@ -131,127 +142,9 @@ local function clear()
   call('UNLINK', IDS, SAID, STATES, LOG, INBOX, WATCH)
 end
 
+-- what would expire stays, from its next turn on (session) and that one's first event (log)
 local function rest(ttl)
   ttl = tonumber(ttl) or SESSION_MS
-  call('PEXPIRE', SESSION, ttl)
-  call('PEXPIRE', LOG, math.min(ttl, EVENTS_MS))
-end
-
-local function wake()
-  call('PERSIST', SESSION)
-  call('PERSIST', LOG)
-end
-
--- --- the log
-
-local function header(batch)
-  local epoch, last, at = struct.unpack('>I8I8I4', batch)
-  return epoch, last, at
-end
-
-local function drop_batch()
-  local epoch, last = header(call('LPOP', LOG))
-  call('HSET', SESSION, 'b', int(epoch) .. '-' .. int(last))
-end
-
--- What keeps events from being added to a log that ends at (`epoch`, `seq`), or nil.
--- gap: what the owner wrote before them is lost. It shall claim the session anew.
-local function add_events(first, last, batch, epoch, seq)
-  if first > seq + 1 then
-    offer()
-    return 'gap'
-  elseif first <= seq then
-    return 'behind'
-  end
-  local head = struct.pack('>I8I8I4', tonumber(EPOCH), last, math.floor(now / 1000))
-  local length = call('RPUSH', LOG, head .. batch)
-  if length == 1 and seq > 0 then
-    call('HSET', SESSION, 'b', epoch .. '-' .. int(seq))
-  end
-  if length > BATCHES_MAX then
-    drop_batch()
-  end
-end
-
-local function ended(head)
-  return string.sub(head, 1, 1) == 'E'
-end
-
--- A turn's head with the place before its first event, if that was `seq` in a log that ended at
--- (`epoch`, `end_seq`) before the owner's newest events; as it was if it has a place.
-local function placed(head, seq, epoch, end_seq)
-  if seq == '' or string.sub(head, 2, 17) ~= NOWHERE then
-    return head
-  end
-  seq = tonumber(seq)
-  local of = tonumber(seq > tonumber(end_seq) and EPOCH or epoch)
-  return string.sub(head, 1, 1) .. struct.pack('>I8I8', of, seq) .. string.sub(head, 18)
-end
-
--- Other turns whose first event is perhaps in the newest batch: KEYS from `first_key`, the places
--- before those events ARGV from `first_arg`.
-local function place_others(first_key, first_arg, epoch, end_seq)
-  for i = 0, #KEYS - first_key do
-    local head = call('GETRANGE', KEYS[first_key + i], 0, HEAD_END)
-    if head ~= '' then
-      call('SETRANGE', KEYS[first_key + i], 0, placed(head, ARGV[first_arg + i], epoch, end_seq))
-    end
-  end
-end
-
--- --- what agents keep
-
-local function described(hash, name)
-  local about = call('HGET', hash, name)
-  if not about then
-    return nil
-  end
-  local version, seen_, parts, form = string.match(about, '^(%d+) (%d+) (%d+) (.*)$')
-  return {version = version, seen = tonumber(seen_), parts = tonumber(parts), form = form}
-end
-
-local function as_text(about)
-  return about.version .. ' ' .. int(about.seen) .. ' ' .. about.parts .. ' ' .. about.form
-end
-
-local function names_of(name, parts)
-  local names = {}
-  for i = 1, parts do
-    names[i] = name .. ':' .. i
-  end
-  return names
-end
-
-local function parts_of(hash, name, about)
-  return call('HMGET', hash, unpack(names_of(name, about.parts)))
-end
-
--- Replace a state, or add to it: what is added is a part of its own, until they are joined.
-local function keep_state(hash, name, form, data, grows, seen_)
-  local about = described(hash, name)
-  local parts = about and about.parts or 0
-  local stays = about and grows and about.form == form
-  if parts > 0 and (not stays or parts == PARTS_MAX) then
-    if stays then
-      data = table.concat(parts_of(hash, name, about)) .. data
-    end
-    call('HDEL', hash, unpack(names_of(name, parts)))
-    parts = 0
-  end
-  parts = parts + 1
-  local text = as_text({version = now_text, seen = seen_, parts = parts, form = form})
-  call('HSET', hash, name, text, name .. ':' .. parts, data)
-end
-
--- The checkpoint of a turn, else the agent's state; with the entries that it has not seen.
-local function loaded(extra, agent, has_states, dropped)
-  local hash, name, about = extra, 'check', described(extra, 'check')
-  if not about and has_states then
-    hash, name, about = STATES, agent, described(STATES, agent)
-  end
-  if not about then
-    return {'0', '', {}, call('LRANGE', SAID, 0, -1)}
-  end
-  local first = math.max(0, about.seen - (tonumber(dropped) or 0))
-  return {about.version, about.form, parts_of(hash, name, about), call('LRANGE', SAID, first, -1)}
+  call('PEXPIRE', SESSION, int(ttl))
+  call('PEXPIRE', LOG, int(math.min(ttl, EVENTS_MS)))
 end

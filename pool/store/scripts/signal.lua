@@ -13,6 +13,7 @@ if QUESTION ~= '' then
   if call('HSETNX', KEYS[10], 'd:' .. QUESTION, '1') == 0 then
     return 0
   end
+  call('HSET', SESSION, 'x', '1')
 else
   local index = call('LPOS', INBOX, LETTER, 'RANK', -1)
   if index and tonumber(count) - call('LLEN', INBOX) + index + 1 > (tonumber(read) or 0) then
