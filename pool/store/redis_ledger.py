@@ -61,8 +61,7 @@ class Ledger:
         self._suspects = found - offered
         for key, owner in offered:
             names = self._keys.session(key)
-            words = (names.name, owner, "")
-            await self._scripts.run(names.partition, "stray", names.block, words)
+            await self._scripts.step("stray", names, (owner, 0))
         return [key for key, _ in offered]
 
     def _changed(self) -> Iterable[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct as Layout
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pool.errors import IdempotencyMismatch, LeaseLost, SessionBusy
 from pool.events import Cursor
@@ -18,9 +18,20 @@ from pool.turn import Turn
 
 # before a turn's record: what it is, the place before its first event (zeros: none), its number
 _HEAD: Final = Layout(">cQQI")
+# of a session: how many turns it has accepted, the end of its log, when it was used last
+_SESSION: Final = Layout(">I16xQQQ")
 HEAD_SIZE: Final = _HEAD.size
 _PASSED_ON: Final = b"P"
 _NOWHERE: Final = Cursor(0, 0)
+
+
+class KeptSession(NamedTuple):
+    """What readers need of what scripts/session.lua lays out."""
+
+    accepted: int
+    end: Cursor
+    # when it was used last, in microseconds
+    used: int
 
 
 class RedisPart:
@@ -69,9 +80,10 @@ def record_of(data: bytes) -> Turn:
     return turn
 
 
-def cursor_of(epoch: bytes, seq: bytes) -> Cursor:
-    """The cursor of two numbers as Redis keeps them."""
-    return Cursor(int(epoch), int(seq))
+def session_of(data: bytes) -> KeptSession:
+    """What is kept of a session in one piece."""
+    accepted, end_epoch, end_seq, used = _SESSION.unpack_from(data)
+    return KeptSession(accepted, Cursor(end_epoch, end_seq), used)
 
 
 def state_of(answer: Any) -> AgentState:

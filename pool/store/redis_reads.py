@@ -10,7 +10,7 @@ from pool.events import START, Cursor
 from pool.store.base import EventPage, Page, SessionKey
 from pool.store.codec import decode_events, decode_said, ended_in
 from pool.store.listing import place_of
-from pool.store.redis_part import RedisPart, cursor_of, place_in, record_of
+from pool.store.redis_part import RedisPart, place_in, record_of, session_of
 from pool.turn import Message, Turn
 
 # before a batch of events: epoch, place of its last event, time in seconds
@@ -52,9 +52,7 @@ class RedisReads(RedisPart):
         names = self._keys.find(key)
         if names is None:
             return Page([], None)
-        total, first, ids = await self._scripts.run(
-            names.partition, "turns", names.block, (names.name, "", "", place, limit)
-        )
+        total, first, ids = await self._scripts.step("turns", names, ("", 0, place, limit))
         kept = await self._turns_of(names, [each.decode() for each in ids])
         end = first + len(ids)
         return Page([*map(record_of, kept.values())], str(end) if ids and end < total else None)
@@ -69,13 +67,13 @@ class RedisReads(RedisPart):
             return place if place.seq else START
         turn = record_of(data)
         names = self._keys.session(SessionKey(turn.tenant, turn.session_id))
-        end = await self._scripts.command(names.partition, "HMGET", names.session, "le", "ls")
+        kept = await self._scripts.command(names.partition, "HGET", names.session, "a")
         # meanwhile its first events may have come: then they lie before that end
         data = await self._kept(turn_id)
         place = None if data is None else place_in(data)
         if place is not None:
             return place if place.seq else START
-        return START if end[0] is None else cursor_of(*end)
+        return START if kept is None else session_of(kept).end
 
     async def messages(self, key: SessionKey, after: str | None, limit: int) -> Page[Message]:
         """See `Store.messages`. Entry n holds the places 2n + 1 and 2n + 2 of the listing."""
@@ -83,12 +81,8 @@ class RedisReads(RedisPart):
         names = self._keys.find(key)
         if names is None:
             return Page([], None)
-        first, entries = await self._scripts.run(
-            names.partition,
-            "said",
-            names.block,
-            (names.name, "", "", after_place // 2, limit + 1),
-        )
+        row = ("", 0, after_place // 2, limit + 1)
+        first, entries = await self._scripts.step("said", names, row)
         found = [
             (place, message)
             for number, entry in enumerate(entries, first)
@@ -108,11 +102,10 @@ class RedisReads(RedisPart):
         names = self._keys.find(key)
         answer = None
         if names is not None:
-            words = (names.name, "", "", *after, limit)
-            answer = await self._scripts.run(names.partition, "events", names.block, words)
+            answer = await self._scripts.step("events", names, ("", 0, *after, limit))
         if names is None or answer is None:
             return EventPage([], None if after == START else START)
-        lost = None if answer[0] is None else cursor_of(answer[0], answer[1])
+        lost = None if answer[0] is None else Cursor(answer[0], answer[1])
         batches = answer[2]
         ended = {each for batch in batches for each in ended_in(batch[_BATCH.size :])}
         kept = await self._turns_of(names, list(ended)) if ended else {}

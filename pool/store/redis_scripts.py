@@ -23,17 +23,26 @@ from pool.store.redis_wire import bulk, code_of, pack, unavailable
 
 _log = structlog.get_logger("pool.store.redis")
 _DIRECTORY: Final = Path(__file__).parent / "scripts"
-# Scripts about one session take its keys first. Behind session.lua they have what they need besides.
+# Scripts about one session take its keys first. Here is what each needs behind session.lua.
 _OF_SESSIONS: Final[Mapping[str, Sequence[str]]] = {
-    "accept": ("states",),
-    "append": ("log", "states"),
-    "commit": ("log", "states"),
+    "accept": ("owners", "nudges", "making", "states"),
+    "append": ("nudges", "log", "writing", "states"),
+    "commit": ("nudges", "log", "writing", "states"),
     "load": ("states",),
-    "carry_in": ("states",),
+    "claim": ("owners", "queue"),
+    "release": ("nudges",),
+    "signal": ("queue", "nudges"),
+    "inbox": ("nudges",),
+    "watch": ("nudges",),
+    "unwatch": (),
+    "stray": ("nudges",),
     "events": ("log",),
+    "said": (),
+    "turns": (),
+    "create": ("making",),
+    "carry_in": ("making", "nudges", "states"),
+    "delete": ("queue",),
     "upkeep": ("log",),
-    **dict.fromkeys(("claim", "release", "signal", "inbox", "watch", "unwatch"), ()),
-    **dict.fromkeys(("said", "turns", "create", "delete", "stray"), ()),
 }
 _OTHERS: Final = (
     *("beat", "member", "members", "orphans", "due", "take", "put_off", "settle", "unlist"),
@@ -112,25 +121,21 @@ class Scripts:
 
     async def step(
         self,
-        names: SessionNames,
         name: str,
-        more: Sequence[str],
-        words: Sequence[str],
+        names: SessionNames,
         row: Sequence[object],
         *data: bytes,
+        keys: Sequence[str] = (),
     ) -> Any:
-        """What a script answers that each turn runs: like `run`, and cheaper on both sides.
+        """What a script about one session answers; errors as with `run`.
 
-        It takes the session's keys and `more`; some words, a row without bytes in it, which Redis
-        6.2 to 7 cannot unpack, and those behind it.
+        It takes the session's keys and others; the session's name with a row of what is no bytes;
+        and bytes.
         """
-        blobs = (encode_row(row), *data)
-        counted = len(names.block) + len(more)
-        begin = b"*%d\r\n" % (counted + len(words) + len(blobs) + 3)
-        rest = b"%b%b%b%b" % (
-            *(bulk((str(counted).encode(),)), names.packed),
-            *(bulk(map(str.encode, (*more, *words))), bulk(blobs)),
-        )
+        count = len(names.block) + len(keys)
+        words = (*map(str.encode, keys), encode_row((names.name, *row)), *data)
+        begin = b"*%d\r\n" % (3 + len(names.block) + len(words))
+        rest = b"%b%b%b" % (bulk((b"%d" % count,)), names.packed, bulk(words))
         by_digest, by_text = self._calls[name]
         answer = await self._servers.call(names.partition, begin + by_digest + rest)
         if isinstance(answer, ReplyError) and str(answer).startswith("NOSCRIPT"):
@@ -179,7 +184,9 @@ def _limits(retention: Retention, lease_s: float, prefix: str) -> str:
         "DEAD_MAX": DEAD_MAX,
     }
     lines = [f"local {name} = {max(1, int(value))}" for name, value in limits.items()]
-    return "\n".join([*lines, f"local PREFIX = '{prefix}'", ""])
+    texts = {"SESSION_TTL": int(session_ms), "LOG_TTL": int(min(session_ms, events_ms))}
+    lines += [f"local {name} = '{value}'" for name, value in {**texts, "PREFIX": prefix}.items()]
+    return "\n".join([*lines, ""])
 
 
 def _read(name: str) -> str:

@@ -11,18 +11,18 @@ import msgspec
 from msgspec import Struct
 
 from pool.errors import Conflict, NotFound, StoreUnavailable
-from pool.events import Cursor
+from pool.events import START
 from pool.ids import PARTITIONS
 from pool.store.base import Page, SessionKey
 from pool.store.codec import decode_plain, decode_said, encode_plain
 from pool.store.listing import place_of
 from pool.store.redis_keys import is_id
-from pool.store.redis_part import RedisPart, busy, record_of
+from pool.store.redis_part import RedisPart, busy, record_of, session_of
 from pool.turn import SessionInfo, Turn
 
 # Turns that come between while a session is deleted or forked; then the caller may ask again.
 _TRIES: Final = 3
-_INFO: Final = ("c", "u", "n", "le", "ls", "i")
+_INFO: Final = ("a", "c", "i")
 # A place in a listing: microseconds, then two digits of the partition.
 _PLACES: Final = 100
 _DEAD_AT_ONCE: Final = 1_000
@@ -87,11 +87,12 @@ class RedisSessions(RedisPart):
         for _ in range(_TRIES):
             ids = await self._scripts.command(names.partition, "LRANGE", names.ids, 0, -1)
             turns = [names.turn(each.decode()) for each in ids]
-            status, *answer = await self._scripts.run(
-                names.partition,
+            status, *answer = await self._scripts.step(
                 "delete",
-                (*names.block, *names.listing, *of_partition, *turns),
-                (names.name, "", "", key.tenant, key.id, *ids),
+                names,
+                ("", 0, key.tenant, key.id),
+                *ids,
+                keys=(*names.listing, *of_partition, *turns),
             )
             if status == b"busy":
                 raise busy(key.id, answer[0])
@@ -113,12 +114,9 @@ class RedisSessions(RedisPart):
         self, key: SessionKey, info: SessionInfo, entries: Sequence[bytes]
     ) -> SessionInfo:
         names = self._keys.session(key)
-        made = await self._scripts.run(
-            names.partition,
-            "create",
-            (*names.block, *names.listing),
-            (names.name, "", "", key.tenant, key.id, *made_with(info), *entries),
-        )
+        with_, ttl_ms = made_with(info)
+        row = ("", 0, key.tenant, key.id, ttl_ms)
+        made = await self._scripts.step("create", names, row, with_, *entries, keys=names.listing)
         if made is None:
             raise Conflict(f"there is a session {key.id} already")
         return SessionInfo(
@@ -219,9 +217,10 @@ class RedisSessions(RedisPart):
 
 def info_of(session_id: str, found: Sequence[Any]) -> SessionInfo | None:
     """The session of the fields `_INFO`."""
-    made_at, used_at, turns, end_epoch, end_seq, made = found
-    if made_at is None:
+    kept, made_at, made = found
+    if kept is None:
         return None
+    session = session_of(kept)
     row = _Made() if made is None else _decode(made)
     return SessionInfo(
         id=session_id,
@@ -229,19 +228,19 @@ def info_of(session_id: str, found: Sequence[Any]) -> SessionInfo | None:
         metadata={} if row.metadata is None else decode_plain(row.metadata),
         ttl_s=row.ttl_s,
         created_at=_seconds(made_at),
-        updated_at=_seconds(used_at),
-        turns=int(turns),
-        cursor=str(Cursor(int(end_epoch), int(end_seq)) if int(end_seq) else Cursor(0, 0)),
+        updated_at=_seconds(session.used),
+        turns=session.accepted,
+        cursor=str(session.end if session.end.seq else START),
     )
 
 
-def made_with(info: SessionInfo) -> tuple[bytes, str]:
-    """What a session was made with, and its time to live in ms, as the scripts take them."""
+def made_with(info: SessionInfo) -> tuple[bytes, int]:
+    """What a session was made with, and its time to live in ms, or 0, as the scripts take them."""
     metadata = encode_plain(info.metadata, "metadata") if info.metadata else None
     row = _Made(info.agent, metadata, info.ttl_s)
-    ttl_ms = "" if info.ttl_s is None else str(max(1, int(info.ttl_s * 1000)))
+    ttl_ms = 0 if info.ttl_s is None else max(1, int(info.ttl_s * 1000))
     return b"" if row == _Made() else _encode(row), ttl_ms
 
 
-def _seconds(micros: bytes) -> float:
+def _seconds(micros: bytes | int) -> float:
     return int(micros) / 1_000_000

@@ -13,7 +13,7 @@ from pool.ids import PARTITIONS
 from pool.store.base import Lease, SessionKey
 from pool.store.listing import place_of
 from pool.store.redis_keys import is_id, key_of
-from pool.store.redis_part import cursor_of, lease_lost, number_in, record_of
+from pool.store.redis_part import lease_lost, number_in, record_of
 from pool.store.redis_turns import RedisTurns
 from pool.store.sharing import (
     CancelTurn,
@@ -44,20 +44,19 @@ class RedisSharing(RedisTurns):
         answer = None if names is None else await self._claim(key, owner)
         if names is None or answer is None:
             return None
-        epoch = int(answer[0])
+        epoch = answer[0]
         self._servers.given(names.partition, epoch)
         lease = Lease(key, owner, epoch)
         self._ledger.took(lease)
         await self._shown(owner)
         kept = await self._turns_of(names, [each.decode() for each in answer[3]])
         turns = [(number_in(data), record_of(data)) for data in kept.values()]
-        return Claim(lease, cursor_of(answer[1], answer[2]), turns)
+        return Claim(lease, Cursor(answer[1], answer[2]), turns)
 
     async def release(self, lease: Lease) -> None:
         """See `Sharing.release`. Releasing again what nobody else has claimed changes nothing."""
         names = self._keys.session(lease.key)
-        words = (names.name, lease.owner, lease.epoch)
-        released = await self._scripts.run(names.partition, "release", names.block, words)
+        released = await self._scripts.step("release", names, (lease.owner, lease.epoch))
         self._ledger.let_go(lease)
         if not released:
             raise lease_lost(lease)
@@ -89,11 +88,12 @@ class RedisSharing(RedisTurns):
         if names is None or not is_id(signal.turn_id):
             return False
         decided = signal.question if isinstance(signal, DecideCall) else ""
-        left = await self._scripts.run(
-            names.partition,
+        left = await self._scripts.step(
             "signal",
-            (*names.block, names.besides(signal.turn_id)),
-            (names.name, "", "", signal.turn_id, _encode(signal), decided),
+            names,
+            ("", 0, signal.turn_id, decided),
+            _encode(signal),
+            keys=(names.besides(signal.turn_id),),
         )
         return bool(left)
 
@@ -101,8 +101,7 @@ class RedisSharing(RedisTurns):
         """See `Sharing.inbox`. One round trip more if turns arrived."""
         place = place_of(after or None)
         names = self._keys.session(lease.key)
-        words = (names.name, lease.owner, lease.epoch, place)
-        answer = await self._scripts.run(names.partition, "inbox", names.block, words)
+        answer = await self._scripts.step("inbox", names, (lease.owner, lease.epoch, place))
         if answer is None:
             self._ledger.let_go(lease)
             raise lease_lost(lease)
@@ -121,16 +120,14 @@ class RedisSharing(RedisTurns):
         names = self._keys.find(key)
         if names is None:
             return None
-        words = (names.name, owner, "")
-        end = await self._scripts.run(names.partition, "watch", names.block, words)
-        return None if end is None else cursor_of(*end)
+        end = await self._scripts.step("watch", names, (owner, 0))
+        return None if end is None else Cursor(*end)
 
     async def unwatch(self, key: SessionKey, owner: str) -> None:
         """See `Sharing.unwatch`."""
         names = self._keys.find(key)
         if names is not None:
-            words = (names.name, owner, "")
-            await self._scripts.run(names.partition, "unwatch", names.block, words)
+            await self._scripts.step("unwatch", names, (owner, 0))
 
 
 def _content(entry: bytes) -> TurnArrived | Signal:

@@ -12,7 +12,7 @@ from pool.ids import PARTITIONS
 from pool.store.base import SessionKey
 from pool.store.codec import decode_said, encode_events, encode_said, encode_turn
 from pool.store.listing import place_of
-from pool.store.redis_part import head, place_in, record_of
+from pool.store.redis_part import head, place_in, record_of, session_of
 from pool.store.redis_reads import RedisReads
 from pool.store.redis_scripts import Word
 from pool.store.redis_sessions import RedisSessions, info_of, made_with
@@ -22,7 +22,7 @@ from pool.turn import Turn
 # How many events a batch has, and how many are read at once.
 _BATCH: Final = 64
 _PAGE: Final = 1_000
-_FIELDS: Final = (b"c", b"u", b"n", b"le", b"ls", b"i")
+_FIELDS: Final = (b"a", b"c", b"i")
 
 
 class RedisTransfer(RedisReads, RedisSessions):
@@ -91,7 +91,7 @@ class RedisTransfer(RedisReads, RedisSessions):
             [(names.partition, ("GET", names.turn(each.decode()))) for each in ids]
         )
         kept = [data for data in records if data is not None]
-        end = Cursor(int(fields[b"le"]), int(fields[b"ls"]))
+        end = session_of(fields[b"a"]).end
         entries = int(fields.get(b"d", 0)) + len(said)
         return CarriedSession(
             key=key,
@@ -129,16 +129,18 @@ class RedisTransfer(RedisReads, RedisSessions):
         lists = _lists(session, places)
         made, ttl_ms = made_with(info)
         of_partition = (*names.listing, f"{names.head}dead")
-        kept = await self._scripts.run(
-            names.partition,
+        kept = await self._scripts.step(
             "carry_in",
-            (*names.block, *of_partition, *(names.turn(turn.id) for turn in session.turns)),
+            names,
             (
-                *(names.name, "", "", key.tenant, key.id, *session.end, places.base, ttl_ms, made),
+                *("", 0, key.tenant, key.id, *session.end, ttl_ms),
                 *(_micros(info.created_at), _micros(info.updated_at), info.turns),
                 *map(len, lists),
-                *(word for items in lists for item in items for word in item),
             ),
+            made,
+            places.base.encode(),
+            *(_word(word) for items in lists for item in items for word in item),
+            keys=(*of_partition, *(names.turn(turn.id) for turn in session.turns)),
         )
         return bool(kept)
 
@@ -227,6 +229,10 @@ def _states_in(kept: dict[bytes, bytes], total: int, entries: int) -> list[Carri
         unseen = min(total - int(seen), entries)
         states.append(CarriedState(name.decode(), format_.decode(), data, unseen))
     return states
+
+
+def _word(word: Word) -> bytes:
+    return word if isinstance(word, bytes) else str(word).encode()
 
 
 def _is_dead(turn: Turn) -> bool:

@@ -13,7 +13,6 @@ from pool.store.redis_ledger import Ledger
 from pool.store.redis_owners import RedisOwners
 from pool.store.redis_part import (
     busy,
-    cursor_of,
     lease_lost,
     mismatch,
     number_in,
@@ -62,23 +61,22 @@ class RedisTurns(RedisReads, RedisOwners):
         key = SessionKey(turn.tenant, turn.session_id)
         names = self._keys.session(key)
         status, *answer = await self._scripts.step(
-            names,
             "accept",
-            (names.turn(turn.id), names.besides(turn.id), *names.listing),
-            (names.name, owner, str(self._servers.since(names.partition))),
-            row,
+            names,
+            (owner, self._servers.since(names.partition), *row),
             *data,
+            keys=(*names.listing, names.turn(turn.id), names.besides(turn.id)),
         )
         if status == b"busy":
             raise busy(key.id, answer[0])
-        holder, end = answer[1].decode(), cursor_of(answer[2], answer[3])
+        holder, end = answer[1].decode(), Cursor(answer[2], answer[3])
         if status == b"used":
             return await self._used(turn, answer[4], holder, end)
         await self._shown(owner)
         epoch, number = answer[0], answer[4]
         if status == b"again":
             turn, number = record_of(answer[4]), number_in(answer[4])
-        lease = Lease(key, owner, int(epoch)) if epoch else None
+        lease = Lease(key, owner, epoch) if epoch else None
         if lease is not None and status == b"new":
             lease = await self._granted(names.partition, lease)
         if lease is not None:
@@ -102,15 +100,16 @@ class RedisTurns(RedisReads, RedisOwners):
             claim = await self._claim(lease.key, lease.owner)
             if claim is None:
                 raise lease_lost(lease)
-            lease = Lease(lease.key, lease.owner, int(claim[0]))
+            lease = Lease(lease.key, lease.owner, claim[0])
         self._servers.given(partition, lease.epoch)
         return lease
 
     async def _claim(self, key: SessionKey, owner: str) -> Any:
         """Epoch, end of the log and ids of the unfinished turns, or None."""
         names = self._keys.session(key)
-        words = (names.name, owner, self._servers.since(names.partition))
-        return await self._scripts.run(names.partition, "claim", names.block, words)
+        return await self._scripts.step(
+            "claim", names, (owner, self._servers.since(names.partition))
+        )
 
     async def append(
         self,
@@ -154,7 +153,11 @@ class RedisTurns(RedisReads, RedisOwners):
             state.data if state is not None else b"",
             encode_said(said) if said else b"",
         )
-        keys = (f"{names.head}hooks", f"{names.head}dead")
+        keys = [
+            f"{names.head}{name}"
+            for name, needed in (("hooks", turn.request.webhook is not None), ("dead", dead))
+            if needed
+        ]
         status, *answer = await self._write("commit", lease, events, turn.id, keys, row, data)
         if status == b"unknown":
             raise NotFound(f"session {lease.key.id} has no turn {turn.id}")
@@ -167,12 +170,9 @@ class RedisTurns(RedisReads, RedisOwners):
     async def load(self, lease: Lease, agent: str, turn_id: str) -> AgentState:
         """See `Store.load`. Without a state yet: format "", no data, and the whole transcript."""
         names = self._keys.session(lease.key)
-        status, *answer = await self._scripts.run(
-            names.partition,
-            "load",
-            (*names.block, names.besides(turn_id)),
-            (names.name, lease.owner, lease.epoch, agent),
-        )
+        row = (lease.owner, lease.epoch, agent)
+        keys = (names.besides(turn_id),)
+        status, *answer = await self._scripts.step("load", names, row, keys=keys)
         if status == b"lost":
             raise lease_lost(lease)
         return state_of(answer[0])
@@ -185,7 +185,7 @@ class RedisTurns(RedisReads, RedisOwners):
         lease: Lease,
         events: Sequence[Event],
         turn_id: str,
-        keys: tuple[str, ...],
+        keys: Sequence[str],
         row: tuple[object, ...],
         data: tuple[bytes, ...],
     ) -> Any:
@@ -196,20 +196,17 @@ class RedisTurns(RedisReads, RedisOwners):
             start = starts.pop(turn_id, -1)
             of_turn = (names.turn(turn_id), names.besides(turn_id))
             status, *answer = await self._scripts.step(
-                names,
                 script,
-                (*of_turn, *keys, *map(names.turn, starts)),
-                (names.name, lease.owner, str(lease.epoch)),
+                names,
                 (
-                    events[0].seq if events else 0,
-                    events[-1].seq if events else 0,
-                    turn_id,
-                    start,
-                    tuple(starts.values()),
+                    *(lease.owner, lease.epoch),
+                    *((events[0].seq, events[-1].seq) if events else (0, 0)),
+                    *(turn_id, start, tuple(starts.values())),
                     *row,
                 ),
                 encode_events(events) if events else b"",
                 *data,
+                keys=(*of_turn, *map(names.turn, starts), *keys),
             )
             if status in (b"lost", b"gap"):
                 self._ledger.let_go(lease)
@@ -217,7 +214,7 @@ class RedisTurns(RedisReads, RedisOwners):
             if status != b"behind":
                 await self._shown(lease.owner)
                 return status, *answer
-            events = await self._unrepeated(lease, events, cursor_of(*answer))
+            events = await self._unrepeated(lease, events, Cursor(*answer))
         raise StoreUnavailable(
             f"the log of session {lease.key.id} grew while it was written to; send again"
         )

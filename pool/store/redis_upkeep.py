@@ -96,10 +96,8 @@ class Upkeep:
         names = self._keys.session(key)
         ids = await self._scripts.command(names.partition, "LRANGE", names.ids, 0, -1)
         of_partition = (f"{names.head}{name}" for name in ("hooks", "tries", "dead"))
-        keys = (*names.block, *of_partition, *(names.turn(each.decode()) for each in ids))
-        answer = await self._scripts.run(
-            names.partition, "upkeep", keys, (names.name, "", "", key.tenant)
-        )
+        keys = (*of_partition, *(names.turn(each.decode()) for each in ids))
+        answer = await self._scripts.step("upkeep", names, ("", 0, key.tenant), keys=keys)
         return None if answer is None else (answer[0], answer[1])
 
     # --- lists

@@ -23,6 +23,8 @@ _GARBLED: Final = "what came is not Redis's protocol; check host and port of sto
 _CROWDED: Final = "too many calls wait for Redis"
 _IN_SCRIPT: Final = re.compile(r": -([A-Z]+) ")
 _MORE: Final = object()
+# how words of so many bytes begin
+_SIZES: Final = tuple(b"$%d" % size for size in range(1024))
 # The loop itself may have stood still: after the first look at a silent server there is a second,
 # so much of the timeout later, before which all that has arrived is read.
 _GRACE: Final = 0.1
@@ -165,8 +167,14 @@ def pack(words: Sequence[str | bytes | int]) -> bytes:
 
 
 def bulk(words: Iterable[bytes]) -> bytes:
-    """Some words of a command as they go over the wire: `pack` takes five times as long."""
-    return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
+    """Some words of a command as they go over the wire. `pack` takes three times as long."""
+    parts = []
+    for word in words:
+        size = len(word)
+        parts.append(_SIZES[size] if size < len(_SIZES) else b"$%d" % size)
+        parts.append(word)
+    parts.append(b"")
+    return b"\r\n".join(parts)
 
 
 def code_of(reply: ReplyError) -> str:

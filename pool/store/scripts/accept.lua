@@ -1,102 +1,91 @@
 -- Keep a new turn, in order; make its session if it is new; claim the session if it is free.
 --
 -- KEYS: the session's, and
---  10 the turn  11 what it has besides
---  12 ap:{p}:index:<tenant>  ZSET  session id = when it was made, in microseconds
---  13 ap:{p}:tenants         SET   tenants that have an index
--- ARGV: 1 <tenant>:<session id>  2 owner ("": nobody)  3 an epoch that is kept is not before this
---   4 a row: turn id, tenant, session id; agent whose state is asked for, or ""; whether it is refused
---   if the session is busy; idempotency key, or ""; a turn of this key whose record is gone, or ""
---   5 the turn's record  6 digest of the request
--- Answers: again, epoch of the lease or "", holder, end of the log, the turn, state,
+--  10 ap:{p}:index:<tenant>  ZSET  session id = when it was made, in microseconds
+--  11 ap:{p}:tenants         SET   tenants that have an index
+--  12 the turn  13 what it has besides
+-- ARGV: 1 <tenant>:<session id>; owner ("": nobody); an epoch that is kept is not before this; turn id,
+--   tenant, session id; agent whose state is asked for, or ""; whether it is refused if the session is
+--   busy; idempotency key, or ""; a turn of this key whose record is gone, or ""
+--   2 the turn's record  3 digest of the request
+-- Answers: again, epoch of the lease or 0, holder, end of the log, the turn, state,
 --                 1 if other turns are unfinished too
---          used, "", holder, end of the log, the key's value
+--          used, 0, holder, end of the log, the key's value
 --          busy, how many turns are unfinished
---          new, epoch of the lease or "", holder, end of the log, the turn's number, state,
+--          new, epoch of the lease or 0, holder, end of the log, the turn's number, state,
 --               1 if unfinished turns were claimed with it
-local TURN, EXTRA, INDEX, TENANTS = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local SINCE, RECORD, DIGEST = ARGV[3], ARGV[5], ARGV[6]
-local TURN_ID, TENANT, ID, AGENT, REJECT, KEY, GONE = row()
+local TURN, EXTRA = KEYS[12], KEYS[13]
+local SINCE, RECORD, DIGEST = EPOCH, ARGV[2], ARGV[3]
+local TURN_ID, TENANT, ID, AGENT, REJECT, KEY, GONE = unpack(ROW, 4)
 
-local accepted, queue, last_owner, epoch, held, end_epoch, end_seq =
-  fields('n', 'q', 'o', 'e', 'h', 'le', 'ls')
-local exists = accepted
-if not exists then
-  accepted, last_owner, epoch, held, end_epoch, end_seq, queue = 0, '', '0', '0', '0', '0', ''
-end
+local exists = it ~= nil
+it = it or nothing()
 -- an owner that was silent still holds what nobody took
-local mine = OWNER ~= '' and last_owner == OWNER and held == '1'
-local holder = mine and OWNER or holder_of(last_owner, held)
+local mine = OWNER ~= '' and it.owner == OWNER and it.held == 1
+local held_by = mine and OWNER or holder()
 
--- if it was given to whoever asks, and asked for
 local function state_if(given)
-  return given and AGENT ~= '' and states().loaded(EXTRA, AGENT, fields('s', 'd'))
+  return given and AGENT ~= '' and states().loaded(EXTRA, AGENT)
 end
 
 if KEY ~= '' then
-  local used = fields('k:' .. KEY)
+  local used = call('HGET', SESSION, 'k:' .. KEY)
   local used_by = used and string.sub(used, 17)
   if used_by and used_by ~= GONE and used_by ~= TURN_ID then
-    return {'used', '', holder, end_epoch, end_seq, used}
+    return {'used', 0, held_by, it.end_epoch, it.end_seq, used}
   end
 end
-if REJECT and queue ~= '' and call('EXISTS', TURN) == 0 then
-  return {'busy', #listed(queue)}
+if REJECT and it.queue ~= '' and call('EXISTS', TURN) == 0 then
+  local _, unfinished = string.gsub(it.queue, '%S+', '')
+  return {'busy', unfinished}
 end
-local number = accepted + 1
+local number = it.accepted + 1
 -- only where the session is given with it, it may have begun
-local granted_now = OWNER ~= '' and holder == ''
-local kept = (granted_now and 'U' or 'P') .. NOWHERE .. struct.pack('>I4', number) .. RECORD
+local given = OWNER ~= '' and held_by == ''
+local kept = (given and 'U' or 'P') .. NOWHERE .. struct.pack('>I4', number) .. RECORD
 if not exists then
   -- the first write of every step is one that a full Redis refuses: then nothing is done
   call('SET', TURN, kept)
+  make(TENANT, ID)
 elseif not call('SET', TURN, kept, 'NX') then
   kept = call('GET', TURN)
   mine = mine and not ended(kept)
-  local others = mine and queue ~= TURN_ID
-  return {'again', mine and epoch or '', holder, end_epoch, end_seq, kept, state_if(mine),
+  local others = mine and it.queue ~= TURN_ID
+  return {'again', mine and it.epoch or 0, held_by, it.end_epoch, it.end_seq, kept, state_if(mine),
     others and 1 or 0}
-elseif queue == '' then
+elseif it.queue == '' then
   call('PERSIST', SESSION)
 end
-if not exists then
-  clear()
-  local newest = call('ZRANGE', INDEX, -1, -1, 'WITHSCORES')[2]
-  call('ZADD', INDEX, math.max(now_us, (tonumber(newest) or 0) + 1), ID)
-  call('SADD', TENANTS, TENANT)
-  call('HSET', SESSION, 'n', number, 'q', '', 'c', now_text, 'r', now_text)
-end
 call('RPUSH', IDS, TURN_ID)
-local others = queue ~= ''
-queue = others and queue .. ' ' .. TURN_ID or TURN_ID
+local others = it.queue ~= ''
+it.queue = others and it.queue .. ' ' .. TURN_ID or TURN_ID
 
-local granted = ''
-if holder == '' and OWNER ~= '' then
-  local keeps = held == '0' and last_owner == OWNER and tonumber(epoch) >= tonumber(SINCE)
-  granted = keeps and epoch or later_epoch(epoch, SINCE)
-  holder, last_owner, epoch, held = OWNER, OWNER, granted, '1'
-  if end_seq == '0' then
-    end_epoch = granted
+if given then
+  local keeps = it.held == 0 and it.owner == OWNER and it.epoch >= SINCE
+  it.epoch = keeps and it.epoch or later_epoch(SINCE)
+  it.owner, it.held = OWNER, 1
+  if it.end_seq == 0 then
+    it.end_epoch = it.epoch
   end
   call('HSET', WORK, NAME, OWNER)
-elseif holder == '' then
-  offer()
-  if held == '1' then
+elseif held_by == '' then
+  nudges().offer()
+  if it.held == 1 then
     -- it is still its holder's, should that come to life again
-    call('HSET', WORK, NAME, last_owner)
+    call('HSET', WORK, NAME, it.owner)
   end
-elseif holder ~= OWNER then
+elseif held_by ~= OWNER then
   call('RPUSH', INBOX, '+' .. number .. ':' .. TURN_ID)
-  call('HINCRBY', SESSION, 'l', 1)
-  tell(holder, 'inbox')
+  it.letters = it.letters + 1
+  nudges().tell(held_by, 'inbox')
 end
-call('HSET', SESSION, 'n', number, 'u', now_text, 'q', queue, 'o', last_owner, 'e', epoch, 'h', held,
-  'le', end_epoch, 'ls', end_seq)
+it.accepted, it.used = number, now_us
+save()
 if KEY ~= '' then
   call('HSET', SESSION, 'k:' .. KEY, DIGEST .. TURN_ID)
 end
 if OWNER ~= '' then
   seen(OWNER)
 end
-others = others and granted ~= ''
-return {'new', granted, holder, end_epoch, end_seq, number, state_if(granted ~= ''), others and 1 or 0}
+return {'new', given and it.epoch or 0, given and OWNER or held_by, it.end_epoch, it.end_seq, number,
+  state_if(given), given and others and 1 or 0}

@@ -1,22 +1,21 @@
 -- Take over a session that has unfinished turns and no live holder, or the owner itself.
 --
 -- KEYS: the session's
--- ARGV: 1 <tenant>:<session id>  2 owner  3 the epoch is not before this
+-- ARGV: 1 <tenant>:<session id>; owner; the epoch is not before this
 -- Answers: nil; epoch, end of the log, ids of the unfinished turns
-local last_owner, epoch, held, end_epoch, end_seq, queue = fields('o', 'e', 'h', 'le', 'ls', 'q')
-if not epoch or queue == '' then
+if not it or it.queue == '' then
   call('HDEL', WORK, NAME)
   return nil
 end
-local holder = holder_of(last_owner, held)
-if holder ~= '' and holder ~= OWNER then
+local held_by = holder()
+if held_by ~= '' and held_by ~= OWNER then
   return nil
 end
-epoch = later_epoch(epoch, EPOCH)
-if end_seq == '0' then
-  end_epoch = epoch
+it.epoch, it.owner, it.held = later_epoch(EPOCH), OWNER, 1
+if it.end_seq == 0 then
+  it.end_epoch = it.epoch
 end
-call('HSET', SESSION, 'o', OWNER, 'e', epoch, 'h', '1', 'le', end_epoch)
+save()
 call('HSET', WORK, NAME, OWNER)
 seen(OWNER)
-return {epoch, end_epoch, end_seq, listed(queue)}
+return {it.epoch, it.end_epoch, it.end_seq, listed()}

@@ -1,16 +1,16 @@
 -- The log after a cursor. What has been lost comes first: reading goes on after the cursor `lost`.
 --
 -- KEYS: the session's
--- ARGV: 1 <tenant>:<session id>  2 ""  3 ""  4 epoch of the cursor  5 its place  6 how many events
+-- ARGV: 1 <tenant>:<session id>; ""; 0; epoch of the cursor, its place; how many events
 -- Answers: nil (there is no such session); lost (epoch, place) or nil, batches
-local AT_EPOCH, AT_SEQ, LIMIT = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local AT_EPOCH, AT_SEQ, LIMIT = ROW[4], ROW[5], ROW[6]
 local CHUNK = 16
 
-local end_epoch, end_seq, newest, base = fields('le', 'ls', 'e', 'b')
-if not end_epoch then
+if not it then
   return nil
 end
-end_epoch, end_seq, newest = tonumber(end_epoch), tonumber(end_seq), tonumber(newest)
+local end_epoch, end_seq, newest = it.end_epoch, it.end_seq, it.epoch
+local base = call('HGET', SESSION, 'b')
 local length = call('LLEN', LOG)
 local base_epoch, base_seq = 0, 0
 if length == 0 then
@@ -91,4 +91,4 @@ if after < end_seq then
     index = index + CHUNK
   end
 end
-return {lost_epoch and int(lost_epoch) or false, lost_epoch and int(lost_seq) or false, found}
+return {lost_epoch or false, lost_seq or false, found}

@@ -1,20 +1,20 @@
 -- Give a session back with its unfinished turns.
 --
 -- KEYS: the session's
--- ARGV: 1 <tenant>:<session id>  2 owner  3 epoch
+-- ARGV: 1 <tenant>:<session id>; owner; epoch
 -- Answers: 0 (the lease is lost) or 1
-local owner, epoch, held, ttl, queue = fields('o', 'e', 'h', 't', 'q')
-if owner ~= OWNER or epoch ~= EPOCH then
+if not it or it.owner ~= OWNER or it.epoch ~= EPOCH then
   return 0
 end
 seen(OWNER)
-if held == '1' then
-  call('HSET', SESSION, 'h', '0')
-  if queue ~= '' then
-    offer()
+if it.held == 1 then
+  it.held = 0
+  save()
+  if it.queue ~= '' then
+    nudges().offer()
   else
     call('HDEL', WORK, NAME)
-    rest(ttl)
+    rest()
   end
 end
 return 1

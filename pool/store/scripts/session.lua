@@ -2,17 +2,12 @@
 --
 -- KEYS, all of one partition {p} and so of one slot; <s> is ap:{p}:s:<tenant>:<session id>
 --   1 <s>          HASH  the session; it is there as long as this key is:
---       c, u       when it was made and last used, in microseconds
---       n, g       how many turns it has accepted, and how many of their records are gone
---       q          ids of its unfinished turns, in the order of acceptance, with spaces between
---       i, t       what it was made with (msgpack), its own time to live in ms; absent: nothing
---       o, e, h    last holder, its epoch, and whether it holds the session now (1 or 0)
---       le, ls     the end of the log: epoch and place of the newest event
+--       a          all that most steps need, packed: see LAYOUT
+--       c          when it was made, in microseconds
+--       i          what it was made with (msgpack); absent: nothing
 --       b          <epoch>-<place> of the newest event that was dropped; absent: none was
 --       d          how many entries of the transcript were dropped
---       l, lr      how many letters there have been, and how many of them were read
---       r          when its upkeep was done last, in microseconds
---       s, w, x    1: agents keep states; somebody watches; turns have had something besides
+--       lr         how many of its letters were read
 --       k:<key>    idempotency key: 16 bytes of digest, then the turn's id
 --   2 <s>:ids      LIST  ids of all turns that have a record
 --   3 <s>:said     LIST  the transcript, an entry a turn that spoke
@@ -39,24 +34,42 @@
 -- Lists and not streams: a stream takes 4 KiB from its first entry on, and what is stale is refused
 -- here anyway.
 --
--- ARGV: 1 <tenant>:<session id>  2 owner, or ""  3 its epoch (of scripts that claim: see there)
+-- ARGV: 1 a row (msgpack): <tenant>:<session id>; owner, or ""; its epoch (of scripts that claim: see
+--   there), or 0; what else the script takes  2... what it takes as bytes: msgpack of Redis before 8
+--   has none
 
 local SESSION, IDS, SAID, STATES, LOG, INBOX, WATCH, WORK, ALIVE = unpack(KEYS, 1, 9)
-local NAME, OWNER, EPOCH = ARGV[1], ARGV[2], ARGV[3]
-local NOWHERE = string.rep('\0', 16)
+local ROW = cmsgpack.unpack(ARGV[1])
+local NAME, OWNER, EPOCH = ROW[1], ROW[2], ROW[3]
+-- how many turns it has accepted, and how many of their records are gone; how many letters there have
+-- been; its last holder's epoch; the end of the log: epoch and place of the newest event; when it was
+-- used last, and its upkeep done, in microseconds; its own time to live in ms (0: it has none); 1 or 0:
+-- it is held now, agents keep states, somebody watches, turns have had something besides; its last
+-- holder; ids of its unfinished turns, in the order of acceptance, with spaces between
+local LAYOUT = '>I4I4I4I8I8I8I8I8I8BBBBI2c0s'
+-- no place
+local NOWHERE = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 -- the last byte before a turn's record
 local HEAD_END = 20
 
--- the values of a row, of scripts that take one
-local function row()
-  return unpack(cmsgpack.unpack(ARGV[4]))
+-- the session as it is, or nil
+local it
+local packed = call('HGET', SESSION, 'a')
+if packed then
+  local accepted, gone, letters, epoch, end_epoch, end_seq, used, kept, ttl, held, states, watched,
+    besides, owner, queue = struct.unpack(LAYOUT, packed)
+  it = {
+    accepted = accepted, gone = gone, letters = letters, epoch = epoch, end_epoch = end_epoch,
+    end_seq = end_seq, used = used, kept = kept, ttl = ttl, held = held, states = states,
+    watched = watched, besides = besides, owner = owner, queue = queue,
+  }
 end
 
-local function fields(...)
-  return unpack(call('HMGET', SESSION, ...))
+local function save()
+  call('HSET', SESSION, 'a', struct.pack(LAYOUT, it.accepted, it.gone, it.letters, it.epoch,
+    it.end_epoch, it.end_seq, it.used, it.kept, it.ttl, it.held, it.states, it.watched, it.besides,
+    #it.owner, it.owner, it.queue))
 end
-
--- --- owners
 
 local function lives(owner)
   local till = call('HGET', ALIVE, owner)
@@ -70,81 +83,17 @@ local function seen(owner)
   end
 end
 
-local function holder_of(owner, held)
-  return held == '1' and lives(owner) and owner or ''
-end
-
--- `since`: an epoch from before may have been given by a server that has forgotten it
-local function later_epoch(last, since)
-  return int(math.max((tonumber(last) or 0) + 1, now, tonumber(since) or 0))
-end
-
-local function tell(owner, kind)
-  call('PUBLISH', PREFIX .. ':to:' .. owner, kind .. ' ' .. NAME)
-end
-
-local function offer()
-  call('HSET', WORK, NAME, '')
-  call('PUBLISH', PREFIX .. ':all', 'work ' .. NAME .. ' ' .. OWNER)
-end
-
--- the watchers that live, save the holder
-local function watchers(holder)
-  local found = {}
-  for _, watcher in ipairs(call('SMEMBERS', WATCH)) do
-    if watcher ~= holder and lives(watcher) then
-      found[#found + 1] = watcher
-    end
-  end
-  return found
-end
-
--- whether others watch the log; they are told to look
-local function tell_watchers()
-  local found = watchers(OWNER)
-  for _, watcher in ipairs(found) do
-    tell(watcher, 'events')
-  end
-  return #found > 0 and 1 or 0
-end
-
--- --- turns
-
 local function ended(head)
   return string.sub(head, 1, 1) == 'E'
 end
 
-local function in_queue(queue, id)
-  return string.find(' ' .. queue .. ' ', ' ' .. id .. ' ', 1, true)
-end
-
-local function listed(queue)
-  local ids = {}
-  for id in string.gmatch(queue, '%S+') do
-    ids[#ids + 1] = id
+-- what expires when it is idle stays: the session from its next turn on, the log from that one's
+-- first event on
+local function rest()
+  local of_session, of_log = SESSION_TTL, LOG_TTL
+  if it.ttl > 0 then
+    of_session, of_log = int(it.ttl), int(math.min(it.ttl, EVENTS_MS))
   end
-  return ids
-end
-
-local function without(queue, id)
-  local left = {}
-  for _, each in ipairs(listed(queue)) do
-    if each ~= id then
-      left[#left + 1] = each
-    end
-  end
-  return table.concat(left, ' ')
-end
-
--- --- how long it is kept
-
-local function clear()
-  call('UNLINK', IDS, SAID, STATES, LOG, INBOX, WATCH)
-end
-
--- what would expire stays, from its next turn on (session) and that one's first event (log)
-local function rest(ttl)
-  ttl = tonumber(ttl) or SESSION_MS
-  call('PEXPIRE', SESSION, int(ttl))
-  call('PEXPIRE', LOG, int(math.min(ttl, EVENTS_MS)))
+  call('PEXPIRE', SESSION, of_session)
+  call('PEXPIRE', LOG, of_log)
 end

@@ -45,8 +45,8 @@ local function states()
   end
 
   -- Keep the checkpoint of a turn. It has a copy of the state, which stays as it is until the end.
-  local function check(extra, agent, has_states, form, data, grows, seen_)
-    local base = grows and has_states and not described(extra, 'check') and described(STATES, agent)
+  local function check(extra, agent, form, data, grows, seen_)
+    local base = grows and it.states == 1 and not described(extra, 'check') and described(STATES, agent)
     if base and base.form == form then
       keep(extra, 'check', form, table.concat(parts_of(STATES, agent, base)), false, seen_)
     end
@@ -63,15 +63,15 @@ local function states()
   end
 
   -- The checkpoint of a turn, else the agent's state; with the entries that it has not seen.
-  local function loaded(extra, agent, has_states, dropped)
+  local function loaded(extra, agent)
     local hash, name, about = extra, 'check', described(extra, 'check')
-    if not about and has_states then
+    if not about and it.states == 1 then
       hash, name, about = STATES, agent, described(STATES, agent)
     end
     if not about then
       return {'0', '', {}, call('LRANGE', SAID, 0, -1)}
     end
-    local first = math.max(0, about.seen - (tonumber(dropped) or 0))
+    local first = math.max(0, about.seen - (tonumber(call('HGET', SESSION, 'd')) or 0))
     return {about.version, about.form, parts_of(hash, name, about), call('LRANGE', SAID, first, -1)}
   end
 

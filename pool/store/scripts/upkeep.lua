@@ -2,9 +2,12 @@
 -- records of turns live as long as their session. Done now and then, not with each turn.
 --
 -- KEYS: the session's, and 10 ap:{p}:hooks  11 ap:{p}:tries  12 ap:{p}:dead  13... its turns, in order
--- ARGV: 1 <tenant>:<session id>  2 ""  3 ""  4 tenant
+-- ARGV: 1 <tenant>:<session id>; ""; 0; tenant
 -- Answers: how many turns and batches were dropped; nil if it has other turns than these now
-local HOOKS, TRIES, DEAD, TENANT = KEYS[10], KEYS[11], KEYS[12], ARGV[4]
+local HOOKS, TRIES, DEAD, TENANT = KEYS[10], KEYS[11], KEYS[12], ROW[4]
+if not it then
+  return nil
+end
 local ids = call('LRANGE', IDS, 0, -1)
 local function turn(i)
   return KEYS[12 + i]
@@ -31,7 +34,7 @@ while dropped < #ids - TURNS_MAX do
   call('ZREM', DEAD, id .. ':' .. TENANT)
 end
 if dropped > 0 then
-  call('HINCRBY', SESSION, 'g', dropped)
+  it.gone = it.gone + dropped
   local all = call('HGETALL', SESSION)
   for i = 1, #all, 2 do
     if string.sub(all[i], 1, 2) == 'k:' and gone[string.sub(all[i + 1], 17)] then
@@ -42,15 +45,11 @@ end
 
 -- what lies before the events of the oldest turn that is kept belongs to no turn any more; what lies
 -- before those of the oldest unfinished turn may go when it is old
-local end_seq, own_ttl = fields('ls', 't')
-if not end_seq then
-  return nil
-end
-end_seq = tonumber(end_seq)
+local end_seq = it.end_seq
 local oldest, unfinished = nil, end_seq
 local ttl = call('PTTL', SESSION)
 if ttl < 0 then
-  ttl = tonumber(own_ttl) or SESSION_MS
+  ttl = it.ttl > 0 and it.ttl or SESSION_MS
 end
 for i = dropped + 1, #ids do
   local head = call('GETRANGE', turn(i), 0, HEAD_END)
@@ -87,5 +86,6 @@ if surplus > 0 then
   call('LTRIM', SAID, surplus, -1)
   call('HINCRBY', SESSION, 'd', surplus)
 end
-call('HSET', SESSION, 'r', now_text)
+it.kept = now_us
+save()
 return {dropped, batches}

@@ -161,10 +161,12 @@ async def test_the_end_of_a_log_that_was_lost_costs_the_lease() -> None:
             _, lease = await accept(store, turn, "a")
             await store.append(lease, stamped(said("a"), turn, lease.epoch, 0))
             kept = store._keys.session(S1).session
+            for key in (kept, f"{kept}:log"):
+                server.execute("COPY", key, f"before:{key}")
             await store.append(lease, stamped(said("b", "c"), turn, lease.epoch, 1))
             # as if the last write had never been
-            server.execute("HSET", kept, "ls", 1)
-            server.execute("RPOP", f"{kept}:log")
+            for key in (kept, f"{kept}:log"):
+                server.execute("COPY", f"before:{key}", key, "REPLACE")
             with pytest.raises(LeaseLost):
                 await store.append(lease, stamped(said("d"), turn, lease.epoch, 3))
             assert list(await store.orphans(10)) == [S1]
@@ -183,11 +185,11 @@ async def test_what_a_holder_does_not_know_of_is_offered() -> None:
             other = make_turn(key=S2)
             _, kept = await accept(store, other, "a")
             key, work = store._keys.session(S1).session, store._keys.session(S1).block[7]
-            before, held = server.execute("HGETALL", key), server.execute("HGETALL", work)
+            for each in (key, work):
+                server.execute("COPY", each, f"before:{each}")
             await commit(store, lease, turn)
-            server.execute("HSET", key, *before)
-            server.execute("PERSIST", key)
-            server.execute("HSET", work, *held)
+            for each in (key, work):
+                server.execute("COPY", f"before:{each}", each, "REPLACE")
             partition = store._keys.session(S1).partition
             assert list(await store.orphans(10)) == []
             for _ in range(2):
