@@ -44,8 +44,9 @@ class Writer:
         self._fenced = fenced
         self._spawn = spawn
         self._random = random
-        # sessions to be flushed when the timer of that delay rings
-        self._noted: dict[float, dict[Session, None]] = {ALONE_S: {}, WATCHED_S: {}}
+        # by delay: sessions that have something, and the place up to which their logs were when the
+        # timer rang last. It rings twice in a delay; what was there then, and still is, is due.
+        self._noted: dict[float, dict[Session, int]] = {ALONE_S: {}, WATCHED_S: {}}
         self._timers: dict[float, asyncio.TimerHandle] = {}
         # while the store cannot be reached: no try before then, and each time a longer pause
         self._down_until = 0.0
@@ -98,9 +99,9 @@ class Writer:
     def note(self, session: Session) -> None:
         """The session has something for the store, soon."""
         delay_s = WATCHED_S if session.watched else ALONE_S
-        self._noted[delay_s][session] = None
+        self._noted[delay_s].setdefault(session, 0)
         if delay_s not in self._timers:
-            self._timers[delay_s] = self._loop.call_later(delay_s, self._ring, delay_s)
+            self._arm(delay_s, delay_s / 2)
 
     def close(self) -> None:
         """Write nothing more by itself."""
@@ -108,19 +109,38 @@ class Writer:
             timer.cancel()
         self._timers.clear()
 
+    def _arm(self, delay_s: float, after_s: float) -> None:
+        self._timers[delay_s] = self._loop.call_later(after_s, self._ring, delay_s)
+
     def _ring(self, delay_s: float) -> None:
         del self._timers[delay_s]
-        noted, self._noted[delay_s] = self._noted[delay_s], {}
-        due = [session for session in noted if session.lease is not None and session.log.unstored]
+        due, self._noted[delay_s] = self._look(self._noted[delay_s])
+        again_s = delay_s / 2
         if due and self._pause_s:
             left_s = self._down_until - self._loop.time()
             # one asks for all whether the store is back
-            self._noted[delay_s] = dict.fromkeys(due if left_s > 0 else due[1:])
-            again_s = left_s if left_s > 0 else delay_s
-            self._timers[delay_s] = self._loop.call_later(again_s, self._ring, delay_s)
-            due = [] if left_s > 0 else due[:1]
+            asks = 0 if left_s > 0 else 1
+            self._noted[delay_s] |= {session: session.log.seq for session in due[asks:]}
+            del due[asks:]
+            again_s = max(again_s, left_s)
         for session in due:
             self._spawn(self.catch_up(session))
+        if self._noted[delay_s]:
+            self._arm(delay_s, again_s)
+
+    def _look(self, noted: dict[Session, int]) -> tuple[list[Session], dict[Session, int]]:
+        """The sessions that are due; and those that will be, if they have not ended by then."""
+        due: list[Session] = []
+        later: dict[Session, int] = {}
+        for session, looked_at in noted.items():
+            log = session.log
+            if session.lease is None or not log.unstored:
+                continue
+            if log.seq - log.unstored < looked_at:
+                due.append(session)
+            else:
+                later[session] = log.seq
+        return due, later
 
 
 def give_back(session: Session, events: Sequence[Event]) -> None:
