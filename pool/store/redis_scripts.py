@@ -27,10 +27,10 @@ _DIRECTORY: Final = Path(__file__).parent / "scripts"
 _OF_SESSIONS: Final[Mapping[str, Sequence[str]]] = {
     "accept": ("owners", "nudges", "making", "states"),
     "append": ("nudges", "log", "writing", "states"),
-    "commit": ("nudges", "log", "writing", "states"),
+    "commit": ("nudges", "log", "writing", "states", "resting"),
     "load": ("states",),
     "claim": ("owners", "queue"),
-    "release": ("nudges",),
+    "release": ("nudges", "resting"),
     "signal": ("queue", "nudges"),
     "inbox": ("nudges",),
     "watch": ("nudges",),
@@ -39,8 +39,8 @@ _OF_SESSIONS: Final[Mapping[str, Sequence[str]]] = {
     "events": ("log",),
     "said": (),
     "turns": (),
-    "create": ("making",),
-    "carry_in": ("making", "nudges", "states"),
+    "create": ("making", "resting"),
+    "carry_in": ("making", "nudges", "states", "resting"),
     "delete": ("queue",),
     "upkeep": ("log",),
 }

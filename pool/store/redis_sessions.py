@@ -115,7 +115,7 @@ class RedisSessions(RedisPart):
     ) -> SessionInfo:
         names = self._keys.session(key)
         with_, ttl_ms = made_with(info)
-        row = ("", 0, key.tenant, key.id, ttl_ms)
+        row = ("", 0, ttl_ms)
         made = await self._scripts.step("create", names, row, with_, *entries, keys=names.listing)
         if made is None:
             raise Conflict(f"there is a session {key.id} already")

@@ -133,7 +133,7 @@ class RedisTransfer(RedisReads, RedisSessions):
             "carry_in",
             names,
             (
-                *("", 0, key.tenant, key.id, *session.end, ttl_ms),
+                *("", 0, key.tenant, *session.end, ttl_ms),
                 *(_micros(info.created_at), _micros(info.updated_at), info.turns),
                 *map(len, lists),
             ),

@@ -43,46 +43,53 @@ class RedisTurns(RedisReads, RedisOwners):
         with_state: bool = False,
     ) -> Accepted:
         """See `Store.accept`."""
-        state_for = turn.agent if with_state else ""
-        row = (turn.id, turn.tenant, turn.session_id, state_for, reject_busy, key or "")
-        data = (encode_turn(turn), turn.request.digest(turn.agent) if key else b"")
-        accepted = await self._accept(turn, owner, (*row, ""), data)
+        row: tuple[object, ...] = (turn.id, reject_busy, turn.agent if with_state else "")
+        data: tuple[bytes, ...] = (encode_turn(turn),)
+        if key:
+            row, data = (*row, key, ""), (*data, turn.request.digest(turn.agent))
+        accepted = await self._accept(turn, owner, row, data)
         if isinstance(accepted, str):
             # a key lives as long as the record of its turn, and that one's is gone
-            accepted = await self._accept(turn, owner, (*row, accepted), data)
+            accepted = await self._accept(turn, owner, (*row[:-1], accepted), data)
         if isinstance(accepted, str):
             raise StoreUnavailable("the idempotency key was used meanwhile; ask again")
         return accepted
 
     async def _accept(
-        self, turn: Turn, owner: str, row: Sequence[object], data: Sequence[bytes]
+        self, turn: Turn, owner: str, row: tuple[object, ...], data: Sequence[bytes]
     ) -> Accepted | str:
         """The answer; the id of a turn that used the key before, if it has no record any more."""
         key = SessionKey(turn.tenant, turn.session_id)
         names = self._keys.session(key)
-        status, *answer = await self._scripts.step(
+        answer = await self._scripts.step(
             "accept",
             names,
             (owner, self._servers.since(names.partition), *row),
             *data,
             keys=(*names.listing, names.turn(turn.id), names.besides(turn.id)),
         )
+        status = answer[0]
         if status == b"busy":
-            raise busy(key.id, answer[0])
-        holder, end = answer[1].decode(), Cursor(answer[2], answer[3])
+            raise busy(key.id, answer[1])
+        _, epoch, whose, end_epoch, end_seq, found, *more = answer
+        holder, end = whose.decode(), Cursor(end_epoch, end_seq)
         if status == b"used":
-            return await self._used(turn, answer[4], holder, end)
-        await self._shown(owner)
-        epoch, number = answer[0], answer[4]
-        if status == b"again":
-            turn, number = record_of(answer[4]), number_in(answer[4])
+            return await self._used(turn, found, holder, end)
+        if owner not in self._heart:
+            await self._shown(owner)
         lease = Lease(key, owner, epoch) if epoch else None
-        if lease is not None and status == b"new":
-            lease = await self._granted(names.partition, lease)
+        number = found
+        if status == b"again":
+            turn, number = record_of(found), number_in(found)
+        elif lease is not None:
+            if epoch < self._servers.since(names.partition):
+                lease = await self._later(lease)
+            self._servers.given(names.partition, lease.epoch)
         if lease is not None:
             self._ledger.took(lease)
-        state = state_of(answer[5]) if answer[5] is not None else None
-        return Accepted(turn, True, lease, holder, end, state, number, bool(answer[6]))
+        state, others = more
+        state = None if state is None else state_of(state)
+        return Accepted(turn, True, lease, holder, end, state, number, bool(others))
 
     async def _used(self, turn: Turn, used: bytes, holder: str, end: Cursor) -> Accepted | str:
         """The key was used before: by the same request, it is hoped."""
@@ -92,17 +99,14 @@ class RedisTurns(RedisReads, RedisOwners):
         earlier = await self.turn(earlier_id)
         return earlier_id if earlier is None else Accepted(earlier, False, None, holder, end)
 
-    async def _granted(self, partition: int, lease: Lease) -> Lease:
-        """The lease; one of a later epoch if it goes on in an epoch from before its server was
-        lost: what was written in that may be missing now, and its readers must learn of it.
+    async def _later(self, lease: Lease) -> Lease:
+        """The lease in a later epoch, as it goes on in one from before its server was lost: what
+        was written in that may be missing now, and its readers must learn of it.
         """
-        if lease.epoch < self._servers.since(partition):
-            claim = await self._claim(lease.key, lease.owner)
-            if claim is None:
-                raise lease_lost(lease)
-            lease = Lease(lease.key, lease.owner, claim[0])
-        self._servers.given(partition, lease.epoch)
-        return lease
+        claim = await self._claim(lease.key, lease.owner)
+        if claim is None:
+            raise lease_lost(lease)
+        return Lease(lease.key, lease.owner, claim[0])
 
     async def _claim(self, key: SessionKey, owner: str) -> Any:
         """Epoch, end of the log and ids of the unfinished turns, or None."""
@@ -122,12 +126,10 @@ class RedisTurns(RedisReads, RedisOwners):
         if turn is None and state is not None:
             raise Internal("a checkpoint belongs to a turn; give the store that turn with it")
         turn_id = turn.id if turn is not None else ""
-        agent = turn.agent if turn is not None else ""
-        data = (
-            encode_turn(turn) if turn is not None else b"",
-            state.data if state is not None else b"",
-        )
-        row = (agent, _change(state))
+        row: tuple[object, ...] = ()
+        data: tuple[bytes, ...] = (encode_turn(turn) if turn is not None else b"",)
+        if turn is not None and state is not None:
+            row, data = (turn.agent, state.format, state.append), (*data, state.data)
         status, *answer = await self._write("append", lease, events, turn_id, (), row, data)
         if status == b"ended" and turn is not None:
             raise Conflict(f"turn {turn.id} has ended or is not of session {lease.key.id}")
@@ -140,24 +142,20 @@ class RedisTurns(RedisReads, RedisOwners):
         names = self._keys.session(lease.key)
         said = messages(turn)
         completed = turn.state == "completed"
+        hook = turn.request.webhook is not None
         dead = turn.error is not None and turn.error.code == DeadLetter.code
-        state = state if completed else None
-        row = (
-            turn.agent if completed else "",
-            _change(state),
-            turn.request.webhook is not None,
-            f"{turn.id}:{turn.tenant}" if dead else "",
-        )
-        data = (
-            encode_turn(turn),
-            state.data if state is not None else b"",
-            encode_said(said) if said else b"",
-        )
-        keys = [
-            f"{names.head}{name}"
-            for name, needed in (("hooks", turn.request.webhook is not None), ("dead", dead))
-            if needed
-        ]
+        row: tuple[object, ...] = (turn.agent if completed else "",)
+        data: tuple[bytes, ...] = (encode_turn(turn), encode_said(said) if said else b"")
+        keys: list[str] = []
+        if completed and state is not None:
+            row = (*row, hook, "", state.format, state.append)
+            data = (*data, state.data)
+        elif hook or dead:
+            row = (*row, hook, f"{turn.id}:{turn.tenant}" if dead else "")
+        if hook:
+            keys.append(f"{names.head}hooks")
+        if dead:
+            keys.append(f"{names.head}dead")
         status, *answer = await self._write("commit", lease, events, turn.id, keys, row, data)
         if status == b"unknown":
             raise NotFound(f"session {lease.key.id} has no turn {turn.id}")
@@ -212,7 +210,8 @@ class RedisTurns(RedisReads, RedisOwners):
                 self._ledger.let_go(lease)
                 raise lease_lost(lease)
             if status != b"behind":
-                await self._shown(lease.owner)
+                if lease.owner not in self._heart:
+                    await self._shown(lease.owner)
                 return status, *answer
             events = await self._unrepeated(lease, events, Cursor(*answer))
         raise StoreUnavailable(
@@ -251,7 +250,3 @@ def _not_dense(event: Event, end: str) -> Internal:
         f"event {event.id} ({event.type}) does not follow the session's log, which ends at {end}; "
         "who holds the lease must stamp events densely"
     )
-
-
-def _change(state: StateChange | None) -> tuple[str | bool, ...]:
-    return () if state is None else (state.format, state.append)

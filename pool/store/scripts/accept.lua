@@ -4,10 +4,10 @@
 --  10 ap:{p}:index:<tenant>  ZSET  session id = when it was made, in microseconds
 --  11 ap:{p}:tenants         SET   tenants that have an index
 --  12 the turn  13 what it has besides
--- ARGV: 1 <tenant>:<session id>; owner ("": nobody); an epoch that is kept is not before this; turn id,
---   tenant, session id; agent whose state is asked for, or ""; whether it is refused if the session is
---   busy; idempotency key, or ""; a turn of this key whose record is gone, or ""
---   2 the turn's record  3 digest of the request
+-- ARGV: 1 <tenant>:<session id>; owner ("": nobody); an epoch that is kept is not before this; turn id;
+--   whether it is refused if the session is busy; agent whose state is asked for, or ""; with an
+--   idempotency key: that, and a turn of this key whose record is gone, or ""
+--   2 the turn's record; with a key: 3 digest of the request
 -- Answers: again, epoch of the lease or 0, holder, end of the log, the turn, state,
 --                 1 if other turns are unfinished too
 --          used, 0, holder, end of the log, the key's value
@@ -16,7 +16,7 @@
 --               1 if unfinished turns were claimed with it
 local TURN, EXTRA = KEYS[12], KEYS[13]
 local SINCE, RECORD, DIGEST = EPOCH, ARGV[2], ARGV[3]
-local TURN_ID, TENANT, ID, AGENT, REJECT, KEY, GONE = unpack(ROW, 4)
+local TURN_ID, REJECT, AGENT, KEY, GONE = unpack(ROW, 4)
 
 local exists = it ~= nil
 it = it or nothing()
@@ -28,7 +28,7 @@ local function state_if(given)
   return given and AGENT ~= '' and states().loaded(EXTRA, AGENT)
 end
 
-if KEY ~= '' then
+if KEY then
   local used = call('HGET', SESSION, 'k:' .. KEY)
   local used_by = used and string.sub(used, 17)
   if used_by and used_by ~= GONE and used_by ~= TURN_ID then
@@ -46,7 +46,7 @@ local kept = (given and 'U' or 'P') .. NOWHERE .. struct.pack('>I4', number) .. 
 if not exists then
   -- the first write of every step is one that a full Redis refuses: then nothing is done
   call('SET', TURN, kept)
-  make(TENANT, ID)
+  make()
 elseif not call('SET', TURN, kept, 'NX') then
   kept = call('GET', TURN)
   mine = mine and not ended(kept)
@@ -81,7 +81,7 @@ elseif held_by ~= OWNER then
 end
 it.accepted, it.used = number, now_us
 save()
-if KEY ~= '' then
+if KEY then
   call('HSET', SESSION, 'k:' .. KEY, DIGEST .. TURN_ID)
 end
 if OWNER ~= '' then

@@ -2,8 +2,7 @@
 --
 -- KEYS: the session's, and 10 ap:{p}:index:<tenant>  11 ap:{p}:tenants  12 ap:{p}:dead
 --  13... its turns, in order
--- ARGV: 1 <tenant>:<session id>; ""; 0; tenant, session id; end of the log; its own time to live in
---   ms, or 0; when it was made and last used, in microseconds; how many turns it has accepted; how many
+-- ARGV: 1 <tenant>:<session id>; ""; 0; tenant; end of the log; its own time to live in ms, or 0; when it was made and last used, in microseconds; how many turns it has accepted; how many
 --   turns, keys, entries, states and batches follow
 --   2 what it was made with, or ""  3 <epoch>-<place> of the newest event that is gone, or ""
 --   4... turns (each its id, its record with what stands before it, 1 if it is a dead letter), keys (the
@@ -11,7 +10,7 @@
 --   (epoch, place of its last event, events)
 -- Answers: 0 (there is one of that name) or 1
 local DEAD = KEYS[12]
-local TENANT, ID, END_EPOCH, END_SEQ, TTL, MADE, USED, ACCEPTED, TURNS, USED_KEYS, ENTRIES, KEPT_STATES,
+local TENANT, END_EPOCH, END_SEQ, TTL, MADE, USED, ACCEPTED, TURNS, USED_KEYS, ENTRIES, KEPT_STATES,
   BATCHES = unpack(ROW, 4)
 if it then
   return 0
@@ -22,7 +21,7 @@ local function take()
   return ARGV[at]
 end
 
-make(TENANT, ID)
+make()
 it = nothing()
 it.gone = math.max(0, ACCEPTED - TURNS)
 it.accepted = it.gone + TURNS

@@ -8,13 +8,13 @@
 --     ap:{p}:dead   ZSET  <turn id>:<tenant> of dead letters = when, in microseconds
 -- ARGV: 1 <tenant>:<session id>; owner; epoch; place of the first event (0: there are none) and of the
 --   last; turn id; place before its first event, or -1; the same of the other turns; its agent if the
---   turn completed, else ""; state: nothing, or its format, and whether it adds to the one before;
---   whether the turn has a webhook; its name as a dead letter, or ""
---   2 the events  3 the turn's record  4 the state's data  5 what it said, or ""
+--   turn completed, else ""; if there is any of it: whether the turn has a webhook; its name as a dead
+--   letter, or ""; its state's format, or ""; whether that adds to the one before
+--   2 the events  3 the turn's record  4 what it said, or ""  5 the state's data
 -- Answers: lost; gap; behind, end of the log; unknown; ended, 1 if nothing is unfinished;
 --          ok, 1 if the session was let go, 1 if its upkeep is due
-local FIRST, LAST, TURN_ID, START, STARTS, AGENT, STATE, HOOK, LETTER = unpack(ROW, 4)
-local EVENTS, RECORD, DATA, SAYS = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local FIRST, LAST, TURN_ID, START, STARTS, AGENT, HOOK, LETTER, FORM, GROWS = unpack(ROW, 4)
+local EVENTS, RECORD, SAYS, DATA = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local TURN, EXTRA = KEYS[10], KEYS[11]
 
 if not it or it.owner ~= OWNER or it.epoch ~= EPOCH then
@@ -45,17 +45,17 @@ if SAYS ~= '' then
     call('HINCRBY', SESSION, 'd', 1)
   end
 end
-if AGENT ~= '' and (it.states == 1 or #STATE > 0) then
+if AGENT ~= '' and (it.states == 1 or DATA) then
   local total = (tonumber(call('HGET', SESSION, 'd')) or 0) + (length or call('LLEN', SAID))
-  if #STATE > 0 then
-    states().keep(STATES, AGENT, STATE[1], DATA, STATE[2], total)
+  if DATA then
+    states().keep(STATES, AGENT, FORM, DATA, GROWS, total)
     it.states = 1
   else
     states().saw(AGENT, total)
   end
 end
 local last_key = #KEYS
-if LETTER ~= '' then
+if LETTER and LETTER ~= '' then
   call('ZADD', KEYS[last_key], now_us, LETTER)
   call('ZREMRANGEBYRANK', KEYS[last_key], 0, -DEAD_MAX - 1)
   last_key = last_key - 1

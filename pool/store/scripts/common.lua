@@ -15,4 +15,3 @@ local now = math.floor(now_us / 1000)
 local function int(number)
   return string.format('%d', number)
 end
-local now_text = int(now_us)

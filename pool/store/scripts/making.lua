@@ -3,12 +3,13 @@
 local INDEX, TENANTS = KEYS[10], KEYS[11]
 
 -- A session without turns; what one of its name had that has expired goes.
-local function make(tenant, id)
+local function make()
+  local tenant, id = string.match(NAME, '^([^:]*):(.*)$')
   call('UNLINK', IDS, SAID, STATES, LOG, INBOX, WATCH)
   local newest = call('ZRANGE', INDEX, -1, -1, 'WITHSCORES')[2]
   call('ZADD', INDEX, math.max(now_us, (tonumber(newest) or 0) + 1), id)
   call('SADD', TENANTS, tenant)
-  call('HSET', SESSION, 'c', now_text)
+  call('HSET', SESSION, 'c', int(now_us))
 end
 
 -- what it is then

@@ -40,7 +40,7 @@ local function states()
       parts = 0
     end
     parts = parts + 1
-    local text = as_text({version = now_text, seen = seen_, parts = parts, form = form})
+    local text = as_text({version = int(now_us), seen = seen_, parts = parts, form = form})
     call('HSET', hash, name, text, name .. ':' .. parts, data)
   end
 
