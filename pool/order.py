@@ -42,11 +42,14 @@ class InOrder:
 
     async def heard(self, task: asyncio.Task[T]) -> T:
         """What comes of it."""
+        over: asyncio.Future[None] = task.get_loop().create_future()
+        task.add_done_callback(partial(_tell, over))
         try:
-            return await asyncio.shield(task)
+            await over
         except asyncio.CancelledError:
             task.add_done_callback(_unheard)
             raise
+        return task.result()
 
     async def settled(self, timeout_s: float) -> None:
         """Wait until nothing is on its way, at most so long."""
@@ -56,6 +59,11 @@ class InOrder:
     def _done(self, key: SessionKey, task: asyncio.Task[Any]) -> None:
         if self._last.get(key) is task:
             del self._last[key]
+
+
+def _tell(over: asyncio.Future[None], _: asyncio.Task[Any]) -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 def _unheard(task: asyncio.Task[Any]) -> None:
