@@ -15,7 +15,7 @@ from pool.billing import Billing
 from pool.dispatcher import Dispatcher
 from pool.doubts import Doubts
 from pool.errors import LeaseLost, StoreUnavailable
-from pool.guard.rates import RateState
+from pool.guard.rates import RatedRequest, RateState, states_of
 from pool.letters import Letters
 from pool.live import LiveTurn
 from pool.observer import Observers, TurnAcceptedNotice, TurnMovedNotice
@@ -37,11 +37,6 @@ class Entry(Struct, frozen=True):
     live: LiveTurn | None
     # how the limits of requests stand that were counted for it
     rates: Sequence[RateState] = ()
-
-
-def told(entry: Entry, rates: Sequence[RateState]) -> Entry:
-    """The entry of a request that was counted."""
-    return replace(entry, rates=rates) if rates else entry
 
 
 class Acceptor:
@@ -74,19 +69,31 @@ class Acceptor:
         self._takeover = takeover
         self._doubts = doubts
 
-    async def give_away(self, record: Turn, idempotency_key: str | None, request_id: str) -> Entry:
+    async def give_away(
+        self,
+        record: Turn,
+        idempotency_key: str | None,
+        request_id: str,
+        request: RatedRequest | None,
+    ) -> Entry:
         """Have a turn accepted for whichever process has room for it."""
-        await self._billing.admit(record)
+        await self._billing.admit(record, request)
         accepted = await self._accept(record, "", idempotency_key)
         if accepted.new:
             # whoever runs it settles for it
             self._billing.let_go(record)
             self._observers.notice(TurnAcceptedNotice(record.agent, record, request_id))
             self._observers.notice(TurnMovedNotice(record.agent, record.id, "given_away"))
-        return Entry(accepted.turn, accepted.new, self._turns.live.get(accepted.turn.id))
+        live = self._turns.live.get(accepted.turn.id)
+        return Entry(accepted.turn, accepted.new, live, states_of(request))
 
     async def take(
-        self, live: LiveTurn, key: SessionKey, dispatcher: Dispatcher, idempotency_key: str | None
+        self,
+        live: LiveTurn,
+        key: SessionKey,
+        dispatcher: Dispatcher,
+        idempotency_key: str | None,
+        request: RatedRequest | None,
     ) -> Entry:
         """Have a turn accepted for this process. It has a place at its dispatcher; without a place
         in its session, here, it gives that back.
@@ -95,8 +102,8 @@ class Acceptor:
         kept = record
         session = None
         try:
-            if self._limited:
-                live.grant = await self._billing.admit(record)
+            if self._limited or request is not None:
+                live.grant = await self._billing.admit(record, request)
             if self._durable:
                 kept = self._as_kept(live, dispatcher)
             accepted = await self._accept(kept, self._name, idempotency_key)
@@ -120,7 +127,7 @@ class Acceptor:
                 # it was left behind with turns in it: they go before this one
                 self._turns.moving.released(self._sessions.get(key), accepted.lease)
                 await self._turns.writer.insist(lambda: self._takeover.take(key, new=record.id))
-            return self._elsewhere(live, accepted, key)
+            return self._elsewhere(live, accepted, key, states_of(request))
         live.session = session
         if lease is None:
             live.start_stored = False
@@ -131,7 +138,7 @@ class Acceptor:
         self._turns.add(live)
         if self._tells_accepted:
             self._tell_accepted(live)
-        return Entry(record, True, live)
+        return Entry(record, True, live, states_of(request))
 
     def _accept(
         self, record: Turn, owner: str, idempotency_key: str | None
@@ -182,7 +189,9 @@ class Acceptor:
                 self._billing.let_go(record)
                 raise
 
-    def _elsewhere(self, taken: LiveTurn, accepted: Accepted, key: SessionKey) -> Entry:
+    def _elsewhere(
+        self, taken: LiveTurn, accepted: Accepted, key: SessionKey, rates: Sequence[RateState]
+    ) -> Entry:
         turn = taken.record if accepted.new else accepted.turn
         if accepted.new:
             if self._tells_accepted:
@@ -190,7 +199,7 @@ class Acceptor:
             if accepted.owner == self._name:
                 # the store thinks that the session is here: it was, or an answer was lost
                 self._doubts.session(key)
-        return Entry(turn, accepted.new, self._turns.live.get(turn.id))
+        return Entry(turn, accepted.new, self._turns.live.get(turn.id), rates)
 
     def _tell_accepted(self, taken: LiveTurn) -> None:
         record = taken.record

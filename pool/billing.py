@@ -12,6 +12,7 @@ import structlog
 from pool.errors import BudgetExceeded, StoreUnavailable
 from pool.guard.budget import Grant
 from pool.guard.ledger import Ledger, micro_of
+from pool.guard.rates import RatedRequest
 from pool.live import LiveTurn, Stop
 from pool.order import Spawn
 from pool.turn import Turn, TurnError, Usage
@@ -53,23 +54,29 @@ class Billing:
 
     # --- before a turn
 
-    async def admit(self, turn: Turn) -> Grant | None:
-        """Set aside what a turn needs before the store accepts it; `Refused`."""
+    async def admit(self, turn: Turn, request: RatedRequest | None = None) -> Grant | None:
+        """Set aside what a turn needs before the store accepts it, and count its request;
+        `Refused`.
+        """
         if self.ledger.open:
+            if request is not None:
+                await self.ledger.count(request)
             return None
         max_tokens = self.max_tokens.get(turn.agent)
         try:
-            return await self.ledger.admit(turn, max_tokens)
+            return await self.ledger.admit(turn, max_tokens, request)
         except (StoreUnavailable, asyncio.CancelledError):
             # the answer is lost, what was set aside may not be
-            if self.ledger.suspends:
+            if self.ledger.suspends and self.ledger.budgeted:
                 self._spawn(self._insist(lambda: self.ledger.void(turn, max_tokens)))
             raise
 
     def withdraw(self, turn: Turn) -> None:
         """The store has not accepted the turn: nothing will be spent."""
-        if not self.ledger.open:
+        if self.ledger.budgeted:
             self._see_to(turn, lambda: self.ledger.withdraw(turn))
+        else:
+            self.ledger.let_go(turn)
 
     def let_go(self, turn: Turn) -> None:
         """The turn is another process's, which settles it; or nobody knows whose."""
@@ -79,7 +86,7 @@ class Billing:
         """A turn that another process admitted has the same limits here, and the same model; which
         that is takes a moment to find out.
         """
-        if turn.grant is None and not self.ledger.open:
+        if turn.grant is None and self.ledger.budgeted:
             record = turn.record
             max_tokens = self.max_tokens.get(record.agent)
             grant = turn.grant = self.ledger.budgets.grant_of(record, max_tokens)

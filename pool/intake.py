@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from pool import scope
-from pool.acceptor import Acceptor, Entry, told
+from pool.acceptor import Acceptor, Entry
 from pool.config import PoolConfig
 from pool.dispatcher import Dispatcher
 from pool.errors import (
@@ -16,10 +18,12 @@ from pool.errors import (
     Draining,
     IdempotencyMismatch,
     NotFound,
+    PoolError,
+    RateLimited,
     Refused,
 )
 from pool.guard.audit import Audit
-from pool.guard.rates import RateState
+from pool.guard.rates import RatedRequest, states_of
 from pool.guard.screen import Screen
 from pool.guard.screened import look_at
 from pool.guard.switches import Switches
@@ -125,17 +129,17 @@ class Intake:
             roles=principal.roles,
             at=self._name if request.on_disconnect == "cancel" else "",
         )
-        rates: Sequence[RateState] = ()
+        rated: RatedRequest | None = None
         try:
             if parent is None and self._billing.ledger.rated:
-                rates = await self._billing.ledger.check(principal)
+                rated = self._billing.ledger.request(principal)
             if self._switches.off:
                 self._switches.check(dispatcher.name)
             if self._screen is not None:
                 await look_at(self._screen, record, request_id, self._observers)
             if self._replicas.others and self._goes_elsewhere(key, dispatcher, parent):
-                giving = self._acceptor.give_away(record, idempotency_key, request_id)
-                return told(await self._arrive(giving, key, request), rates)
+                giving = self._acceptor.give_away(record, idempotency_key, request_id, rated)
+                return await self._arrive(giving, key, request)
             if self.closed:
                 raise Draining(
                     "the pool is shutting down and takes no more turns", retry_after_s=1.0
@@ -161,17 +165,20 @@ class Intake:
                 accepted_at=now,
                 deadline=now + deadline_s,
             )
-            taking = self._acceptor.take(live, key, dispatcher, idempotency_key)
+            taking = self._acceptor.take(live, key, dispatcher, idempotency_key, rated)
             if self._store.suspends:
-                return told(await self._arrive(taking, key, request), rates)
-            entry = await taking
-            return told(entry, rates) if rates else entry
-        except Refused as refused:
-            earlier = await self._earlier(key, request, dispatcher.name, idempotency_key)
-            if earlier is not None:
-                return told(earlier, rates)
-            self._count(dispatcher, refused, record, request_id)
-            raise
+                return await self._arrive(taking, key, request)
+            return await taking
+        except PoolError as error:
+            refused = await self._rated(rated, error)
+            if isinstance(refused, Refused):
+                earlier = await self._earlier(key, request, dispatcher.name, idempotency_key)
+                if earlier is not None:
+                    return replace(earlier, rates=states_of(rated))
+                self._count(dispatcher, refused, record, request_id)
+            if refused is error:
+                raise
+            raise refused from None
 
     async def _arrive(
         self, taking: Coroutine[Any, Any, Entry], key: SessionKey, request: TurnRequest
@@ -196,6 +203,17 @@ class Intake:
         )
 
     # --- what may be wrong with it
+
+    async def _rated(self, request: RatedRequest | None, error: PoolError) -> PoolError:
+        """Count a request that was refused before it was counted; that it is one too many goes
+        before what it was refused for.
+        """
+        if request is not None and request.open:
+            try:
+                await self._billing.ledger.count(request)
+            except RateLimited as limited:
+                return limited
+        return error
 
     async def _agent_of(self, key: SessionKey) -> str:
         info = await self._store.session(key)

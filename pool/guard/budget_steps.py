@@ -41,7 +41,7 @@ def reserving(grant: Grant, open_to: Container[str]) -> list[Change]:
         return [own, *grant.terms.taking]
     opened = {line.used for line in grant.lines if line.key in open_to}
     taking = grant.terms.taking
-    return [own, *(each._replace(limit=None) if each.name in opened else each for each in taking)]
+    return [own, *(replace(each, limit=None) if each.name in opened else each for each in taking)]
 
 
 def settling(

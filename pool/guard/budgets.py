@@ -10,7 +10,7 @@ Every step is one call of `Counters.count` and may be repeated: a turn is settle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -35,7 +35,7 @@ from pool.guard.budget_steps import (
     used_place,
     with_model,
 )
-from pool.store.counters import Change, Counters
+from pool.store.counters import Change, Counted, Counters
 from pool.turn import Turn
 
 # For how long it is known that a turn is settled: who lost the answer asks again before.
@@ -46,6 +46,8 @@ TELL_S: Final = 60.0
 _KNOWN_MAX: Final = 10_000
 # How soon to ask again when only turns that still run are in the way.
 _SOON_S: Final = 2.0
+
+Count = Callable[[Sequence[Change]], Awaitable[Counted]]
 
 _log = structlog.get_logger("pool.guard.budgets")
 
@@ -93,19 +95,23 @@ class Budgets:
         until = float((slot + 1) * SLOT_S)
         return Grant(turn_id=turn.id, terms=terms, until=until, mark=terms.mark)
 
-    async def reserve(self, turn: Turn, max_tokens: int | None = None) -> Grant:
+    async def reserve(
+        self, turn: Turn, max_tokens: int | None = None, count: Count | None = None
+    ) -> Grant:
         """Set something aside for a turn that is about to be accepted; `BudgetExceeded` if a budget
-        that refuses has no room. `max_tokens`: how many its agent may answer with.
+        that refuses has no room. `max_tokens`: how many its agent may answer with. `count` makes
+        the changes, and perhaps more in the same step, in place of the store's own.
 
         `StoreUnavailable`: it may have been set aside, call again, or `void`.
         """
         grant = self.grant_of(turn, max_tokens)
         if not grant.lines:
             return grant
+        count = count or self._counters.count
         # limits that this turn may go above
         open_to: set[str] = set()
         while True:
-            values, over = await self._counters.count(reserving(grant, open_to))
+            values, over = await count(reserving(grant, open_to))
             if over is None:
                 for number, line in grant.terms.warned:
                     if values[used_place(number)] > line.limit:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 from msgspec import Struct
@@ -13,7 +14,7 @@ from pool.guard.budget_changes import BudgetChanges
 from pool.guard.budgets import ONCE_S, BudgetNotice, Budgets, Spent
 from pool.guard.prices import MICRO, Price, Prices, PriceTable, exact, usd_of, whole
 from pool.guard.quota import Quota, QuotaLimits
-from pool.guard.rates import RateLimit, Rates, RateState, StoreWindows, Windows
+from pool.guard.rates import RatedRequest, RateLimit, Rates, StoreWindows, Windows
 from pool.guard.usage import ONCE_S as USAGE_ONCE_S
 from pool.guard.usage import UsageBook, UsageConfig, count_of
 from pool.guard.usage_batch import UsageBatch
@@ -67,6 +68,7 @@ class Ledger:
         table: PriceTable | None = None,
         unknown: Callable[[str], None] | None = None,
     ) -> None:
+        self._counters = store
         self.prices = Prices(config.prices, table=table, unknown=unknown)
         self.connections = Quota(config.connections)
         self.turns = Quota(config.turns)
@@ -91,15 +93,17 @@ class Ledger:
         self._batches_all = not (store.durable or store.suspends)
         # whether requests are counted at all
         self.rated = bool(config.rates)
+        # whether something is set aside for turns
+        self.budgeted = bool(config.budgets)
         # whether nothing limits turns
-        self.open = not config.budgets and config.turns == QuotaLimits()
+        self.open = not self.budgeted and config.turns == QuotaLimits()
         # whether the end of a turn takes no call of the store of its own
-        self.settles_alone = self.open and not of_tokens
+        self.settles_alone = not (self.budgeted or of_tokens)
         self._rates = Rates(config.rates, windows=windows or StoreWindows(store), wall=wall)
         # whether rates are counted where budgets are, and so in one step with them
         self._rates_here = windows is None
-        # what was granted here and has not been settled, by turn
-        self._grants: dict[str, Grant] = {}
+        # what was granted here and has not been settled, by turn; None: there are no budgets
+        self._grants: dict[str, Grant | None] = {}
 
     def __repr__(self) -> str:
         return f"<Ledger [{len(self._grants)} granted] {self.budgets!r} {self._rates!r}>"
@@ -112,13 +116,26 @@ class Ledger:
         """Follow it no more."""
         await self.budget_changes.stop()
 
-    async def check(self, principal: Principal) -> Sequence[RateState]:
-        """Count a request, whatever it asks for; `RateLimited`."""
-        return await self._rates.check(principal)
+    def request(self, principal: Principal) -> RatedRequest | None:
+        """A request that is to be counted, whatever it asks for; `RateLimited` if there is no room
+        for it, as far as is known here. None: there are no rates.
+        """
+        return self._rates.request(principal)
 
-    async def admit(self, turn: Turn, max_tokens: int | None = None) -> Grant:
-        """Set aside what a turn needs, before the store accepts it; `RateLimited` (its tenant has
-        all the turns that it may), `BudgetExceeded`, `StoreUnavailable`.
+    async def count(self, request: RatedRequest) -> None:
+        """Count a request that asks for no turn, or that was refused before `admit` counted it;
+        `RateLimited`, `StoreUnavailable`.
+        """
+        await self._rates.count(request)
+
+    async def admit(
+        self, turn: Turn, max_tokens: int | None = None, request: RatedRequest | None = None
+    ) -> Grant | None:
+        """Set aside what a turn needs, before the store accepts it, and count its request in the
+        same step; `RateLimited` (also: its tenant has all the turns that it may), `BudgetExceeded`,
+        `StoreUnavailable`. None: there are no budgets.
+
+        A request that is refused may still be `open`: it has to be counted then.
 
         Either `settle` or `withdraw` follows; after `StoreUnavailable`, or when whoever waits for
         this has left, `void`. `max_tokens`: how many its agent may answer with.
@@ -130,11 +147,27 @@ class Ledger:
                 states=(),
             )
         try:
-            grant = await self.budgets.reserve(turn, max_tokens)
+            grant = await self._reserve(turn, max_tokens, request)
         except BaseException:
             self.turns.give(turn.tenant)
             raise
         self._grants[turn.id] = grant
+        return grant
+
+    async def _reserve(
+        self, turn: Turn, max_tokens: int | None, request: RatedRequest | None
+    ) -> Grant | None:
+        count = self._counters.count
+        if request is not None and self.budgeted and self._rates_here:
+            count = partial(self._rates.count_with, request, counters=self._counters)
+        elif request is not None:
+            await self._rates.count(request)
+        if not self.budgeted:
+            return None
+        grant = await self.budgets.reserve(turn, max_tokens, count)
+        if request is not None and request.open and not grant.lines:
+            # no budget is about the turn
+            await self._rates.count(request)
         return grant
 
     async def void(self, turn: Turn, max_tokens: int | None = None) -> None:
@@ -150,11 +183,12 @@ class Ledger:
         grant = self._grants.get(turn.id)
         if grant is not None:
             await self.budgets.settle(grant, Spent(0, 0), turn.agent)
-            self.let_go(turn)
+        self.let_go(turn)
 
     def let_go(self, turn: Turn) -> None:
         """The turn is another process's now, or settled: it is not counted here any more."""
-        if self._grants.pop(turn.id, None) is not None:
+        if turn.id in self._grants:
+            del self._grants[turn.id]
             self.turns.give(turn.tenant)
 
     def price(self, usage: Usage) -> None:
@@ -166,8 +200,9 @@ class Ledger:
             usage.cost_usd = None if cost is None else usd_of(cost)
 
     def note(self, turn: Turn) -> None:
-        """Count what an ended and priced turn used, where nothing limits turns."""
+        """Count what an ended and priced turn used, where that takes no call of the store."""
         self.batch.add(turn, micro_of(turn.usage))
+        self.let_go(turn)
 
     async def settle(self, turn: Turn, max_tokens: int | None = None) -> None:
         """Count what an ended and priced turn used, whichever process admitted it. May be repeated

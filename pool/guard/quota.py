@@ -24,10 +24,6 @@ class QuotaLimits(Struct, frozen=True, kw_only=True):
             if most < 0:
                 raise ConfigError(f"quota.of.{tenant}", most, "write at least 0")
 
-    def most(self, tenant: str) -> int | None:
-        """How many this tenant may have; None: any number."""
-        return self.of.get(tenant, self.each)
-
 
 class Quota:
     """Counts what each tenant has. Taking and giving back never wait."""
@@ -48,7 +44,8 @@ class Quota:
 
     def take(self, tenant: str) -> bool:
         """Take one, if the tenant may have one more."""
-        most, held = self._limits.most(tenant), self.held(tenant)
+        limits, held = self._limits, self._held.get(tenant, 0)
+        most = limits.of.get(tenant, limits.each)
         if most is not None and held >= most:
             return False
         self._held[tenant] = held + 1

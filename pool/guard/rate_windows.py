@@ -47,7 +47,7 @@ class Window(Struct, frozen=True):
         return (one,) if self.limit.what == "requests" else (one, self.change(-1))
 
 
-class Asking(NamedTuple):
+class Asking(Struct, frozen=True):
     """All windows that a request counts in, `since` a time and until another; the `changes` that it
     makes, and where among them each window's last one is.
     """
@@ -87,14 +87,18 @@ class StoreWindows:
 
     async def take(self, asking: Asking) -> Taken:
         """See `Windows.take`."""
-        values, over = await self._counters.count(asking.changes)
-        counts = [values[place] for place in asking.places]
-        return Taken(counts, () if over is None else full_among(asking.windows, counts))
+        return taken_of(asking, *await self._counters.count(asking.changes))
 
     async def add(self, windows: Sequence[tuple[Window, int]]) -> Sequence[int]:
         """See `Windows.add`."""
         changes = [window.change(amount) for window, amount in windows]
         return (await self._counters.count(changes)).values
+
+
+def taken_of(asking: Asking, values: Sequence[int], over: int | None) -> Taken:
+    """What became of a request by what became of its changes."""
+    counts = [values[place] for place in asking.places]
+    return Taken(counts, () if over is None else full_among(asking.windows, counts))
 
 
 def asking_of(limits: Sequence[RateLimit], principal: Principal, now: float) -> Asking:

@@ -11,16 +11,19 @@ Where the counts are kept is the `Windows`' business.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from pool.errors import RateLimited
 from pool.guard.rate_limits import RateLimit as RateLimit
 from pool.guard.rate_limits import What as What
 from pool.guard.rate_limits import Who as Who
 from pool.guard.rate_limits import check_rates as check_rates
-from pool.guard.rate_windows import Asking, Window, asking_of
+from pool.guard.rate_windows import Asking, Taken, Window, asking_of, taken_of
 from pool.guard.rate_windows import StoreWindows as StoreWindows
 from pool.guard.rate_windows import Windows as Windows
+from pool.store.counters import Change, Counted, Counters
 from pool.turn import Principal, Turn
 
 # Tokens are carried into at most so many windows; who used still more is forgiven the rest.
@@ -33,7 +36,7 @@ _FULL_S: Final = 1.0
 _ASKING_MAX: Final = 10_000
 
 
-class RateState(NamedTuple):
+class RateState(Struct, frozen=True, gc=False):
     """How a caller stands under a limit: what is left of its window, and in how many seconds that
     ends.
     """
@@ -44,6 +47,22 @@ class RateState(NamedTuple):
     window_s: int
     left: int
     ends_in_s: float
+
+
+class RatedRequest(Struct):
+    """A request that counts, in windows of `at`; `states` says how its principal stands when it was
+    counted. `open`: nothing has tried to count it yet, or what did has counted nothing.
+    """
+
+    asking: Asking
+    at: float
+    open: bool = True
+    states: Sequence[RateState] = ()
+
+
+def states_of(request: RatedRequest | None) -> Sequence[RateState]:
+    """How the limits stand of a request that perhaps is not counted."""
+    return () if request is None else request.states
 
 
 class Rates:
@@ -65,28 +84,45 @@ class Rates:
     def __repr__(self) -> str:
         return f"<Rates {[limit.name for limit in self._limits]}, {len(self._full)} full>"
 
-    async def check(self, principal: Principal) -> Sequence[RateState]:
-        """Count a request, and say how the principal stands; `RateLimited` if it may not.
-
-        A request that is refused is not counted: one caller that is over its limit takes nothing
-        from its tenant.
+    def request(self, principal: Principal) -> RatedRequest | None:
+        """What is to be counted for a principal; `RateLimited` if there is no room for it, as far
+        as is known here. None: there are no limits.
         """
         if not self._limits:
-            return ()
+            return None
         now = self._wall()
         asking = self._at(principal, now)
-        windows = asking.windows
         if self._full:
-            full = [each for each in windows if self._full.get(each.counter, 0.0) > now]
+            full = [each for each in asking.windows if self._full.get(each.counter, 0.0) > now]
             if full:
                 raise _refusal(full, _states(full, [each.amount for each in full], now), now)
-        taken = await self._windows.take(asking)
-        states = _states(windows, taken.counts, now)
-        if taken.over:
-            for window in taken.over:
-                self._remember_full(window, now, window.ends if taken.exact else now + _FULL_S)
-            raise _refusal(taken.over, states, now)
-        return states
+        return RatedRequest(asking, now)
+
+    async def count(self, request: RatedRequest) -> None:
+        """Count a request; `RateLimited` if it may not be made, `StoreUnavailable`.
+
+        A request that is refused so is not counted: one caller that is over its limit takes nothing
+        from its tenant.
+        """
+        request.open = False
+        self._taken(request, await self._windows.take(request.asking))
+
+    async def count_with(
+        self, request: RatedRequest, changes: Sequence[Change], counters: Counters
+    ) -> Counted:
+        """Count a request and make other `changes`, all of it or nothing, in one step of
+        `counters`, where the windows are: what became of the changes. `RateLimited`,
+        `StoreUnavailable`.
+        """
+        request.open = False
+        asking = request.asking
+        own = len(asking.changes)
+        values, over = await counters.count([*asking.changes, *changes])
+        if over is not None and over >= own:
+            request.open = True
+            return Counted(values[own:], over - own)
+        self._taken(request, taken_of(asking, values, over))
+        return Counted(values[own:], None)
 
     def charging(self, turn: Principal | Turn, tokens: int) -> Sequence[tuple[Window, int]]:
         """What is to be added for the tokens of a turn that has ended, in its principal's name."""
@@ -112,6 +148,15 @@ class Rates:
             if not charges:
                 return
             counts = await self._windows.add(charges)
+
+    def _taken(self, request: RatedRequest, taken: Taken) -> None:
+        now = request.at
+        states = _states(request.asking.windows, taken.counts, now)
+        if taken.over:
+            for window in taken.over:
+                self._remember_full(window, now, window.ends if taken.exact else now + _FULL_S)
+            raise _refusal(taken.over, states, now)
+        request.states = states
 
     def _at(self, who: Principal | Turn, now: float) -> Asking:
         whose = (who.tenant, who.user)

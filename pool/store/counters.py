@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
 
-class Change(NamedTuple):
+
+class Change(Struct, frozen=True, gc=False):
     """Add `amount` (whole, may be below 0) to a counter. With a `limit` the counter may not get
     above it by this. The counter is forgotten at `expires_at` (seconds since the epoch).
     """

@@ -32,17 +32,18 @@ def check_changes(changes: Sequence[Change], known: Container[str] = ()) -> None
     """
     if len(changes) > CHANGES_MAX:
         raise InvalidRequest(f"at most {CHANGES_MAX} counters are changed at once", field="changes")
-    for name, amount, expires_at, limit in changes:
-        if name not in known and not is_counter(name):
+    for change in changes:
+        limit = change.limit
+        if change.name not in known and not is_counter(change.name):
             raise InvalidRequest(
                 "a counter's name must be 1 to 256 of A-Z a-z 0-9 _ - . : / @", field="name"
             )
-        if not VALUE_MIN <= amount <= VALUE_MAX:
+        if not VALUE_MIN <= change.amount <= VALUE_MAX:
             raise InvalidRequest("amount must fit into 64 bits", field="amount")
         if limit is not None and not VALUE_MIN <= limit <= VALUE_MAX:
             raise InvalidRequest("limit must fit into 64 bits", field="limit")
         # neither is what is no number
-        if not 0 <= expires_at <= _TIME_MAX:
+        if not 0 <= change.expires_at <= _TIME_MAX:
             raise InvalidRequest("expires_at must be seconds since the epoch", field="expires_at")
 
 
@@ -62,18 +63,20 @@ def changed(
     """
     after: dict[str, tuple[int, float]] = {}
     values: list[int] = []
-    for name, amount, expires_at, limit in changes:
+    for change in changes:
+        name, amount, limit = change.name, change.amount, change.limit
         before = after.get(name) or kept.get(name)
         value = amount if before is None or before[1] <= now else amount + before[0]
         if limit is not None and value > limit and amount > 0:
-            return Counted([value_of(kept.get(each[0]), now) for each in changes], len(values)), {}
+            told = [value_of(kept.get(each.name), now) for each in changes]
+            return Counted(told, len(values)), {}
         if not VALUE_MIN <= value <= VALUE_MAX:
             raise out_of_range(name)
-        after[name] = (value, expires_at)
-        values.append(value if expires_at > now else 0)
+        after[name] = (value, change.expires_at)
+        values.append(value if change.expires_at > now else 0)
     if len(after) < len(changes):
         # one that is changed twice is told as it is after all of them
-        values = [value_of(after[each[0]], now) for each in changes]
+        values = [value_of(after[each.name], now) for each in changes]
     return Counted(values, None), after
 
 

@@ -28,10 +28,9 @@ def rate_headers(states: Sequence[RateState]) -> Headers:
     if not states:
         return ()
     policy = [
-        f'"{name}";q={amount};w={window_s};qu="{what}"'
-        for name, what, amount, window_s, _, _ in states
+        f'"{state.name}";q={state.amount};w={state.window_s};qu="{state.what}"' for state in states
     ]
-    limit = [f'"{name}";r={left};t={ceil(ends_in_s)}' for name, _, _, _, left, ends_in_s in states]
+    limit = [f'"{state.name}";r={state.left};t={ceil(state.ends_in_s)}' for state in states]
     return (("RateLimit-Policy", ", ".join(policy)), ("RateLimit", ", ".join(limit)))
 
 

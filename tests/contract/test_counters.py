@@ -8,6 +8,7 @@ from math import inf, nan
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pool.errors import InvalidRequest
 from pool.store.base import SessionKey, Store
@@ -84,7 +85,7 @@ async def test_changes_are_made_together_or_not_at_all(opening: Opening) -> None
         ]
         assert await store.count(forbidden) == Counted([1, 9, 0], 1)
         assert await store.counts(["user", "tenant", "agent"]) == [1, 9, 0]
-        allowed = [forbidden[0], forbidden[1]._replace(limit=11)]
+        allowed = [forbidden[0], replace(forbidden[1], limit=11)]
         assert await store.count(allowed) == Counted([3, 11], None)
 
 

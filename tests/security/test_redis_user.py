@@ -125,7 +125,9 @@ async def test_counts_of_rates_need_less(redis):
     limits = (RateLimit(amount=1), RateLimit(what="tokens", who="tenant", amount=9))
     rates = Rates(limits, windows=windows, wall=time.time)
     try:
-        await rates.check(Principal())
+        request = rates.request(Principal())
+        assert request is not None
+        await rates.count(request)
         await rates.charge(Principal(), 5)
     finally:
         await windows.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from datetime import date
 
 import pytest
@@ -11,9 +13,10 @@ from pool.guard.budget import Budget
 from pool.guard.ledger import CostConfig, Ledger, micro_of
 from pool.guard.prices import Price
 from pool.guard.quota import QuotaLimits
-from pool.guard.rates import RateLimit, StoreWindows
+from pool.guard.rates import RateLimit, RateState, StoreWindows, states_of
 from pool.guard.usage import Group
 from pool.turn import ANYONE, Principal, State, Usage
+from tests.contract.stores import Opening, every_store
 from tests.support.spending import Clock, a_turn, memory
 from tests.support.stores import FailingStore
 
@@ -34,6 +37,14 @@ def ledger_of(config: CostConfig = PRICED, *, durable: bool = False) -> tuple[Le
     return Ledger(config, store=store, wall=clock), store
 
 
+async def check(ledger: Ledger, principal: Principal) -> Sequence[RateState]:
+    """Count a request that asks for no turn, and say how the principal stands."""
+    request = ledger.request(principal)
+    if request is not None:
+        await ledger.count(request)
+    return states_of(request)
+
+
 async def usage_of(*ledgers: Ledger) -> list[Group]:
     """All that was used by now."""
     for ledger in ledgers:
@@ -49,14 +60,14 @@ async def test_a_turn_is_admitted_priced_and_settled() -> None:
     """Its cost is in its usage, in the budget, in the book, and its tokens in the rate."""
     ledger, _ = ledger_of()
     turn = a_turn()
-    await ledger.check(Principal("acme", "ann"))
+    await check(ledger, Principal("acme", "ann"))
     grant = await ledger.admit(turn)
     turn.usage = used()
 
     ledger.price(turn.usage)
     await ledger.settle(turn)
 
-    assert grant.reserved and turn.usage.cost_usd == 0.001
+    assert grant is not None and grant.reserved and turn.usage.cost_usd == 0.001
     assert [(each.spent, each.reserved) for each in await ledger.budgets.standing(turn)] == [
         (700, 0),
         (1_000, 0),
@@ -64,7 +75,7 @@ async def test_a_turn_is_admitted_priced_and_settled() -> None:
     (total,) = await usage_of(ledger)
     assert (total.totals.turns, total.totals.cost_micro) == (1, 1_000)
     with pytest.raises(RateLimited, match="tokens"):
-        await ledger.check(Principal("acme", "ann"))
+        await check(ledger, Principal("acme", "ann"))
     assert ledger.turns.held("acme") == 0
 
 
@@ -104,13 +115,13 @@ async def test_tokens_are_charged_though_the_answer_was_lost() -> None:
 
     await ledger.settle(turn)
 
-    assert (await ledger.check(ann))[1].left == 1
+    assert (await check(ledger, ann))[1].left == 1
     more = a_turn()
     await ledger.admit(more)
     more.usage = Usage(input_tokens=702)
     await ledger.settle(more)
     with pytest.raises(RateLimited) as info:
-        await ledger.check(ann)
+        await check(ledger, ann)
     assert info.value.states[1].left == 0
 
 
@@ -126,7 +137,7 @@ async def test_tokens_are_counted_where_the_rates_are() -> None:
     await ledger.settle(turn)
 
     with pytest.raises(RateLimited, match="tokens"):
-        await ledger.check(Principal("acme", "ann"))
+        await check(ledger, Principal("acme", "ann"))
     assert elsewhere.calls == ["count", "count"]
 
 
@@ -263,7 +274,7 @@ async def test_settling_may_be_tried_again() -> None:
 async def test_without_configuration_only_usage_is_counted() -> None:
     """Nothing is refused, and turns that end together cost the store one call."""
     ledger, store = ledger_of(CostConfig())
-    await ledger.check(ANYONE)
+    await check(ledger, ANYONE)
     turn = a_turn()
     await ledger.admit(turn)
     assert store.calls == []
@@ -333,6 +344,124 @@ async def test_tokens_are_counted_once_or_forgiven(how: str) -> None:
 
     await ledger.settle(turn)
 
-    (state,) = await ledger.check(Principal("acme", "ann"))
+    (state,) = await check(ledger, Principal("acme", "ann"))
     assert state.left == (1_000 if how == "fail" else 300)
     assert (await usage_of(ledger))[0].totals.turns == 1
+
+
+# --- a request and what its turn sets aside
+
+
+ONE_STEP = CostConfig(
+    budgets=(Budget(name="b", tokens=1_000, reserve_tokens=500),),
+    rates=(
+        RateLimit(amount=3),
+        RateLimit(who="tenant", amount=2),
+        RateLimit(who="global", amount=9),
+    ),
+)
+ANN = Principal("acme", "ann")
+
+
+@every_store
+async def test_a_request_is_counted_with_what_its_turn_sets_aside(opening: Opening) -> None:
+    """In one step of the store."""
+    async with opening() as (store, _):
+        now = time.time()
+        counting = FailingStore(store)
+        ledger = Ledger(ONE_STEP, store=counting, wall=lambda: now)
+        request = ledger.request(ANN)
+
+        await ledger.admit(a_turn(at=now), None, request)
+
+        assert counting.calls == ["count"]
+        assert [state.left for state in states_of(request)] == [2, 1, 8]
+
+
+@every_store
+async def test_a_request_too_many_sets_nothing_aside(opening: Opening) -> None:
+    """Neither is it counted, nor has its tenant a turn more."""
+    async with opening() as (store, _):
+        now = time.time()
+        ledger = Ledger(ONE_STEP, store=store, wall=lambda: now)
+        requests = [ledger.request(ANN) for _ in range(3)]
+        for request in requests[:2]:
+            assert request is not None
+            await ledger.count(request)
+
+        with pytest.raises(RateLimited, match="your tenant") as info:
+            await ledger.admit(a_turn(at=now), None, requests[2])
+
+        assert [state.left for state in info.value.states] == [1, 0, 7]
+        assert requests[2] is not None and not requests[2].open
+        standing = await ledger.budgets.standing(a_turn(at=now))
+        assert [(each.spent, each.reserved) for each in standing] == [(0, 0)]
+        assert repr(ledger).startswith("<Ledger [0 granted]")
+
+
+@every_store
+async def test_a_request_that_no_budget_has_room_for_is_still_to_be_counted(
+    opening: Opening,
+) -> None:
+    """Nothing was made of the one step; whoever refuses the request counts it then."""
+    async with opening() as (store, _):
+        now = time.time()
+        budget = Budget(name="b", tokens=10, reserve_tokens=10)
+        config = CostConfig(budgets=(budget,), rates=ONE_STEP.rates)
+        ledger = Ledger(config, store=store, wall=lambda: now)
+        first, second = ledger.request(ANN), ledger.request(ANN)
+        await ledger.admit(a_turn(at=now), None, first)
+
+        with pytest.raises(BudgetExceeded):
+            await ledger.admit(a_turn(at=now), None, second)
+
+        assert second is not None and second.open and states_of(second) == ()
+        await ledger.count(second)
+        assert [state.left for state in states_of(second)] == [1, 0, 7]
+
+
+async def test_a_turn_of_a_cheaper_model_is_one_request() -> None:
+    """Though it is asked twice whether there is room for it."""
+    soft = Budget(name="s", tokens=10, reserve_tokens=10, at_limit="cheaper", model="small")
+    ledger, store = ledger_of(CostConfig(budgets=(soft,), rates=ONE_STEP.rates))
+    await ledger.admit(a_turn())
+    store.calls.clear()
+    request = ledger.request(ANN)
+
+    grant = await ledger.admit(a_turn(), None, request)
+
+    assert grant is not None and grant.model == "small"
+    assert [state.left for state in states_of(request)] == [2, 1, 8]
+
+
+@pytest.mark.parametrize(
+    "budgets",
+    [(), (Budget(name="b", scope="tenant", of="other", tokens=10),)],
+    ids=["none", "other"],
+)
+async def test_a_request_counts_where_no_budget_is_about_its_turn(
+    budgets: tuple[Budget, ...],
+) -> None:
+    """In a step of its own."""
+    ledger, store = ledger_of(CostConfig(budgets=budgets, rates=ONE_STEP.rates))
+    request = ledger.request(ANN)
+
+    await ledger.admit(a_turn(), None, request)
+
+    assert store.calls == ["count"]
+    assert [state.left for state in states_of(request)] == [2, 1, 8]
+
+
+async def test_a_request_that_counts_elsewhere_is_counted_first() -> None:
+    """If it is one too many the budgets are not asked."""
+    clock = Clock()
+    store, elsewhere = FailingStore(memory(clock)), FailingStore(memory(clock))
+    config = CostConfig(budgets=ONE_STEP.budgets, rates=(RateLimit(amount=1),))
+    ledger = Ledger(config, store=store, wall=clock, windows=StoreWindows(elsewhere))
+    first, second = ledger.request(ANN), ledger.request(ANN)
+    await ledger.admit(a_turn(), None, first)
+
+    with pytest.raises(RateLimited):
+        await ledger.admit(a_turn(), None, second)
+
+    assert (store.calls, elsewhere.calls) == (["count"], ["count", "count"])

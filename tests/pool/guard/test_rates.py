@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,7 +13,9 @@ from pool.errors import ConfigError, RateLimited, StoreUnavailable
 from pool.guard.rates import (
     RateLimit,
     Rates,
+    RateState,
     StoreWindows,
+    states_of,
 )
 from pool.guard.rates_redis import RedisWindows
 from pool.turn import Principal
@@ -33,20 +36,28 @@ def rates_of(*limits: RateLimit) -> tuple[Rates, Clock, FailingStore]:
     return Rates(limits, windows=StoreWindows(store), wall=clock), clock, store
 
 
+async def check(rates: Rates, principal: Principal) -> Sequence[RateState]:
+    """Count a request, and say how the principal stands."""
+    request = rates.request(principal)
+    if request is not None:
+        await rates.count(request)
+    return states_of(request)
+
+
 async def test_a_principal_has_so_many_requests_in_a_window() -> None:
     """The next is refused with the time to wait; in the next window there is room again."""
     rates, clock, _ = rates_of(RateLimit(amount=2, window_s=60))
     clock.now += 20.0
-    assert [(await rates.check(ANN))[0].left for _ in range(2)] == [1, 0]
+    assert [(await check(rates, ANN))[0].left for _ in range(2)] == [1, 0]
 
     with pytest.raises(RateLimited, match="you may use 2 requests in 60 s") as info:
-        await rates.check(ANN)
+        await check(rates, ANN)
 
     assert info.value.retry_after_s == 40.0
     assert info.value.code == "rate_limited" and info.value.retryable
     assert [state.left for state in info.value.states] == [0]
     clock.now += 40.0
-    assert (await rates.check(ANN))[0].left == 1
+    assert (await check(rates, ANN))[0].left == 1
 
 
 async def test_others_have_their_own() -> None:
@@ -54,34 +65,34 @@ async def test_others_have_their_own() -> None:
     rates, _, _ = rates_of(RateLimit(amount=1))
 
     for principal in (ANN, BOB, OTHER):
-        await rates.check(principal)
+        await check(rates, principal)
 
     with pytest.raises(RateLimited):
-        await rates.check(ANN)
+        await check(rates, ANN)
 
 
 async def test_a_tenant_and_all_together_have_limits_too() -> None:
     """Whichever is reached first refuses."""
     rates, _, _ = rates_of(RateLimit(who="tenant", amount=2), RateLimit(who="global", amount=3))
-    await rates.check(ANN)
-    await rates.check(BOB)
+    await check(rates, ANN)
+    await check(rates, BOB)
     with pytest.raises(RateLimited, match="your tenant"):
-        await rates.check(ANN)
+        await check(rates, ANN)
 
-    await rates.check(OTHER)
+    await check(rates, OTHER)
     with pytest.raises(RateLimited, match="all callers together"):
-        await rates.check(OTHER)
+        await check(rates, OTHER)
 
 
 async def test_a_refused_request_takes_nothing_from_its_tenant() -> None:
     """One caller that asks without end leaves its tenant's share to the others."""
     rates, _, _ = rates_of(RateLimit(amount=1), RateLimit(who="tenant", amount=3))
-    await rates.check(ANN)
+    await check(rates, ANN)
     for _ in range(10):
         with pytest.raises(RateLimited):
-            await rates.check(ANN)
+            await check(rates, ANN)
 
-    states = await rates.check(BOB)
+    states = await check(rates, BOB)
 
     assert [state.left for state in states] == [0, 1]
 
@@ -89,13 +100,13 @@ async def test_a_refused_request_takes_nothing_from_its_tenant() -> None:
 async def test_refusals_cost_the_store_nothing() -> None:
     """Once a window is known to be full it is not asked again until it ends."""
     rates, _, store = rates_of(RateLimit(amount=1))
-    await rates.check(ANN)
+    await check(rates, ANN)
     with pytest.raises(RateLimited):
-        await rates.check(ANN)
+        await check(rates, ANN)
     calls = len(store.calls)
 
     with pytest.raises(RateLimited) as info:
-        await rates.check(ANN)
+        await check(rates, ANN)
 
     assert len(store.calls) == calls
     assert info.value.states[0].left == 0
@@ -106,23 +117,23 @@ async def test_some_have_other_amounts() -> None:
     """A tenant or a user may be given more, or less."""
     rates, _, _ = rates_of(RateLimit(amount=1, of={"acme/bob": 2}))
 
-    assert [(await rates.check(BOB))[0].left for _ in range(2)] == [1, 0]
-    assert (await rates.check(ANN))[0].left == 0
+    assert [(await check(rates, BOB))[0].left for _ in range(2)] == [1, 0]
+    assert (await check(rates, ANN))[0].left == 0
 
 
 async def test_tokens_are_counted_when_a_turn_has_ended() -> None:
     """While anything is left the next turn may begin; then it waits for the next window."""
     rates, clock, _ = rates_of(RateLimit(what="tokens", amount=100))
-    await rates.check(ANN)
+    await check(rates, ANN)
     await rates.charge(ANN, 99)
-    assert (await rates.check(ANN))[0].left == 1
+    assert (await check(rates, ANN))[0].left == 1
     await rates.charge(ANN, 1)
 
     with pytest.raises(RateLimited, match="100 tokens"):
-        await rates.check(ANN)
+        await check(rates, ANN)
 
     clock.now += 60
-    await rates.check(ANN)
+    await check(rates, ANN)
 
 
 async def test_tokens_above_the_limit_are_carried_on() -> None:
@@ -131,10 +142,10 @@ async def test_tokens_above_the_limit_are_carried_on() -> None:
     await rates.charge(ANN, 350)
     for _ in range(3):
         with pytest.raises(RateLimited):
-            await rates.check(ANN)
+            await check(rates, ANN)
         clock.now += 60
 
-    assert (await rates.check(ANN))[0].left == 50
+    assert (await check(rates, ANN))[0].left == 50
 
 
 async def test_tokens_are_not_carried_without_end() -> None:
@@ -150,7 +161,7 @@ async def test_without_limits_nothing_is_asked() -> None:
     """No limit, no call."""
     rates, _, store = rates_of()
 
-    assert await rates.check(ANN) == ()
+    assert await check(rates, ANN) == ()
     await rates.charge(ANN, 5)
 
     assert store.calls == []
@@ -162,7 +173,7 @@ async def test_a_store_that_is_gone_is_told() -> None:
     store.fail("count")
 
     with pytest.raises(StoreUnavailable):
-        await rates.check(ANN)
+        await check(rates, ANN)
 
 
 async def test_a_window_is_full_only_if_it_is() -> None:
@@ -174,20 +185,20 @@ async def test_a_window_is_full_only_if_it_is() -> None:
     limits = [RateLimit(amount=10, window_s=86_400), RateLimit(who="tenant", amount=5)]
     rates = Rates(limits, windows=StoreWindows(YieldingStore(store)), wall=clock)
 
-    answers = await asyncio.gather(*(rates.check(ANN) for _ in range(20)), return_exceptions=True)
+    answers = await asyncio.gather(*(check(rates, ANN) for _ in range(20)), return_exceptions=True)
 
     assert sum(not isinstance(each, Exception) for each in answers) == 5
     clock.now += 60
-    assert [state.left for state in await rates.check(ANN)] == [4, 4]
+    assert [state.left for state in await check(rates, ANN)] == [4, 4]
 
 
 async def test_a_request_costs_the_store_one_call() -> None:
     """Also one that is refused, under limits of requests and of tokens."""
     rates, _, store = rates_of(RateLimit(amount=1), RateLimit(what="tokens", amount=5, window_s=9))
-    await rates.check(ANN)
+    await check(rates, ANN)
     with pytest.raises(RateLimited):
-        await rates.check(ANN)
-    await rates.check(BOB)
+        await check(rates, ANN)
+    await check(rates, BOB)
 
     assert store.calls == ["count", "count", "count"]
 
@@ -218,13 +229,13 @@ async def test_full_windows_without_end_take_no_memory() -> None:
     rates, _, _ = rates_of(RateLimit(amount=1))
     for number in range(10_001):
         principal = Principal("acme", f"u{number}")
-        await rates.check(principal)
+        await check(rates, principal)
         with pytest.raises(RateLimited):
-            await rates.check(principal)
+            await check(rates, principal)
 
     assert repr(rates) == "<Rates ['principal-requests-60'], 10000 full>"
     with pytest.raises(RateLimited):
-        await rates.check(principal)
+        await check(rates, principal)
 
 
 @every_store
@@ -241,7 +252,7 @@ async def test_two_processes_count_in_one_place(opening: Opening) -> None:
             for _ in range(2)
         ]
         answers = await asyncio.gather(
-            *(both[number % 2].check(ANN) for number in range(40)), return_exceptions=True
+            *(check(both[number % 2], ANN) for number in range(40)), return_exceptions=True
         )
 
     assert sum(not isinstance(answer, Exception) for answer in answers) == 10
@@ -260,7 +271,7 @@ async def _use_up(url: str) -> None:
     both = [Rates(limits, windows=each, wall=lambda: now) for each in windows]
     try:
         answers = await asyncio.gather(
-            *(both[number % 2].check(ANN) for number in range(40)), return_exceptions=True
+            *(check(both[number % 2], ANN) for number in range(40)), return_exceptions=True
         )
         assert Counter(type(each).__name__ for each in answers) == {"list": 10, "RateLimited": 30}
         await both[0].charge(BOB, 250)
@@ -268,7 +279,7 @@ async def _use_up(url: str) -> None:
         full = [each for rates in both for each in rates._full.values()]
         assert full and all(until <= now + 1 for until in full)
         with pytest.raises(RateLimited, match="tokens"):
-            await both[1].check(BOB)
+            await check(both[1], BOB)
     finally:
         for each in windows:
             await each.close()
@@ -303,7 +314,7 @@ async def test_a_redis_that_is_gone_or_silent_is_told_soon() -> None:
         rates = Rates([RateLimit(amount=1)], windows=windows, wall=time.time)
         assert "secret" not in repr(windows)
         with pytest.raises(StoreUnavailable) as info:
-            await rates.check(ANN)
+            await check(rates, ANN)
         assert "secret" not in str(info.value)
         await windows.close()
         silent = RedisWindows(server.url, timeout_s=0.2)
@@ -311,7 +322,7 @@ async def test_a_redis_that_is_gone_or_silent_is_told_soon() -> None:
         server.stop()
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
-            await rates.check(ANN)
+            await check(rates, ANN)
         assert time.monotonic() - began < 2
         server.cont()
         await silent.close()
