@@ -201,7 +201,7 @@ class Server:
         try:
             return await self._answer(request, entry)
         finally:
-            live.remove(caller, request)
+            live.remove(request)
 
     async def _answer(self, request: Request, entry: Entry) -> Answer:
         route = entry.route

@@ -47,6 +47,8 @@ class ApiKeys:
         self._cabinet = cabinet
         self._wall = wall
         self._known: dict[str, ApiKey] = {}
+        # who calls with a text that was found good, by its hash: as long as what is known is so
+        self._good: dict[bytes, Caller] = {}
         # good here before they were withdrawn here, and not told yet
         self._withdrawn: list[str] = []
         self._changes = -1
@@ -97,6 +99,7 @@ class ApiKeys:
     async def revoke(self, key_id: str) -> bool:
         """Withdraw a key; False if there is none of this id."""
         removed = await self._cabinet.remove(KIND, check_id(key_id, "key"))
+        self._good.clear()
         if self._known.pop(key_id, None) is not None:
             self._withdrawn.append(key_id)
         return removed
@@ -107,6 +110,15 @@ class ApiKeys:
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     # --- what a server does
+
+    def remembered(self, text: str) -> Caller | None:
+        """Who calls with a key that was found good before, and still is as far as is known here;
+        None: only `verify` can tell.
+        """
+        caller = self._good.get(_digest(text))
+        if caller is None or caller.expires_at is None or caller.expires_at > self._wall():
+            return caller
+        return None
 
     async def verify(self, text: str) -> Caller:
         """Who calls with this key; `BadCredential`, `StoreUnavailable`."""
@@ -121,7 +133,11 @@ class ApiKeys:
             raise BadCredential(_UNKNOWN)
         if key.expired(self._wall()):
             raise BadCredential("the API key has expired; ask for a new one")
-        return key.caller
+        caller = key.caller
+        # as `revoke`, or a list that was read meanwhile, has left it
+        if self._known.get(key_id) is key:
+            self._good[_digest(text)] = caller
+        return caller
 
     async def counts(self, credential: str) -> bool:
         """Whether a credential of a caller is still good, as far as is known here; one that was
@@ -157,6 +173,7 @@ class ApiKeys:
         gone += self._withdrawn
         self._withdrawn.clear()
         self._unknown.clear()
+        self._good.clear()
         return [credential_of(key_id) for key_id in gone]
 
     async def _fresh(self, known: Mapping[str, ApiKey]) -> dict[str, ApiKey]:
@@ -212,5 +229,6 @@ class ApiKeys:
         self._unknown[key_id] = now + _UNKNOWN_S
 
 
-def _digest(secret: str) -> bytes:
-    return sha256(secret.encode()).digest()
+def _digest(text: str) -> bytes:
+    # whatever somebody sends
+    return sha256(text.encode(errors="surrogatepass")).digest()

@@ -31,6 +31,7 @@ class Authenticator:
     ) -> None:
         self.config = config
         self.live = Live()
+        self._open = config.open
         self._wall = wall
         self._keys = ApiKeys(cabinet, wall=wall) if config.with_keys else None
         self._tokens: TokenDoor | None = token_door(config.rules) if config.with_tokens else None
@@ -43,9 +44,14 @@ class Authenticator:
 
     async def caller(self, request: BaseRequest) -> Caller:
         """Who sends a request; `Unauthenticated`, or `StoreUnavailable` if that cannot be known."""
-        if self.config.open:
+        if self._open:
             return OWNER
-        return await self.caller_with(shown(request))
+        text = shown(request)
+        if self._keys is not None and text.startswith(PREFIX):
+            caller = self._keys.remembered(text)
+            if caller is not None:
+                return caller
+        return await self.caller_with(text)
 
     async def caller_with(self, text: str) -> Caller:
         """Who shows this key or token."""
@@ -70,7 +76,7 @@ class Authenticator:
 
     async def start(self) -> None:
         """Learn the keys, then follow them. A store that is away is no reason not to start."""
-        if not self.config.open:
+        if not self._open:
             await self._looking.start()
 
     async def stop(self) -> None:
@@ -83,5 +89,6 @@ class Authenticator:
         """Follow the store, and end what is open with credentials that no longer count."""
         self.live.expire(self._wall())
         if self._keys is not None:
-            for credential in await self._keys.refresh():
-                self.live.withdraw(credential)
+            withdrawn = await self._keys.refresh()
+            if withdrawn:
+                self.live.withdraw(frozenset(withdrawn))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from typing import Protocol
 
 from pool.guard.caller import Caller
@@ -14,56 +15,43 @@ class Withdrawable(Protocol):
         """End: what the caller showed counts no more."""
 
 
-class _Group:
-    __slots__ = ("expires_at", "things")
-
-    def __init__(self, expires_at: float | None) -> None:
-        self.expires_at = expires_at
-        # by their identity: a request of aiohttp has no hash
-        self.things: dict[int, Withdrawable] = {}
-
-
 class Live:
-    """Connections and requests, by the credential that opened them. What needs none is not here."""
+    """Connections and requests, by who opened them. What needs no credential is not here."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, _Group] = {}
+        # by the identity of what is open: a request of aiohttp has no hash
+        self._open: dict[int, tuple[Caller, Withdrawable]] = {}
 
     def __repr__(self) -> str:
-        return f"<Live {sum(len(group.things) for group in self._groups.values())} open>"
+        return f"<Live {len(self)} open>"
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._open)
 
     def add(self, caller: Caller, thing: Withdrawable) -> None:
         """The caller has opened something."""
-        if not caller.credential:
-            return
-        group = self._groups.get(caller.credential)
-        if group is None:
-            group = self._groups[caller.credential] = _Group(caller.expires_at)
-        group.things[id(thing)] = thing
+        if caller.credential:
+            self._open[id(thing)] = caller, thing
 
-    def remove(self, caller: Caller, thing: Withdrawable) -> None:
+    def remove(self, thing: Withdrawable) -> None:
         """It has ended by itself."""
-        group = self._groups.get(caller.credential)
-        if group is not None:
-            group.things.pop(id(thing), None)
-            if not group.things:
-                del self._groups[caller.credential]
+        self._open.pop(id(thing), None)
 
-    def withdraw(self, credential: str) -> None:
-        """End everything that is open with a credential."""
-        group = self._groups.pop(credential, None)
-        for thing in tuple(group.things.values()) if group is not None else ():
-            thing.withdraw()
+    def withdraw(self, credentials: Container[str]) -> None:
+        """End everything that is open with one of these credentials."""
+        self._end([thing for who, thing in self._open.values() if who.credential in credentials])
 
     def expire(self, now: float) -> None:
         """End what is open with credentials whose time is over (`now`: seconds since the epoch)."""
-        over = [
-            credential
-            for credential, group in self._groups.items()
-            if group.expires_at is not None and group.expires_at <= now
-        ]
-        for credential in over:
-            self.withdraw(credential)
+        self._end(
+            [
+                thing
+                for who, thing in self._open.values()
+                if who.expires_at is not None and who.expires_at <= now
+            ]
+        )
+
+    def _end(self, things: Sequence[Withdrawable]) -> None:
+        for thing in things:
+            self.remove(thing)
+            thing.withdraw()

@@ -145,8 +145,7 @@ class Connection:
             if self._handlers is not None:
                 self._handlers.close()
             self._connections.remove(self)
-            if self.caller is not None:
-                self._authenticator.live.remove(self.caller, self)
+            self._authenticator.live.remove(self)
             self._socket.release()
 
     async def _take(self, text: str) -> None:

@@ -59,12 +59,13 @@ def test_what_is_open_ends_with_its_credential():
     live.add(caller("key:a"), mine)
     live.add(caller("key:a"), also_mine)
     live.add(caller("key:b"), other)
-    live.withdraw("key:a")
-    live.withdraw("key:a")
-    live.withdraw("key:unknown")
+    live.withdraw(["key:a"])
+    live.withdraw(["key:a", "key:unknown"])
     assert (mine.withdrawn, also_mine.withdrawn, other.withdrawn) == (1, 1, 0)
-    live.remove(caller("key:a"), mine)
+    live.remove(mine)
     assert len(live) == 1
+    live.remove(other)
+    assert len(live) == 0
 
 
 def test_what_is_open_ends_when_its_credential_expires():

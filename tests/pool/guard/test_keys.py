@@ -126,6 +126,58 @@ async def test_a_wrong_secret_is_told_like_an_unknown_key():
     assert wrong == unknown
 
 
+async def test_a_key_that_was_found_good_is_remembered():
+    """By who shows all of it; neither its id nor a wrong secret is enough, and others have to be
+    verified first.
+    """
+    keys = ApiKeys(MemoryStore())
+    made = await keys.create()
+    assert keys.remembered(made.text) is None
+    caller = await keys.verify(made.text)
+    assert keys.remembered(made.text) is caller
+    await refused(keys, made.text + "x")
+    for text in ("", made.key.id, made.text[:-1], made.text + "x", "ap_\udc80"):
+        assert keys.remembered(text) is None
+
+
+async def test_a_key_is_remembered_no_longer_than_it_counts():
+    """It ends, is withdrawn here, or is withdrawn elsewhere."""
+    clock, store = Clock(), MemoryStore()
+    keys = ApiKeys(store, wall=clock)
+    ends, here, there = [await keys.create(expires_in_s=each) for each in (10, None, None)]
+    await keys.refresh()
+    for made in (ends, here, there):
+        await keys.verify(made.text)
+    clock.now += 10
+    assert keys.remembered(ends.text) is None
+    assert keys.remembered(here.text) is not None
+    await keys.revoke(here.key.id)
+    assert keys.remembered(here.text) is None
+    await keys.verify(there.text)
+    assert keys.remembered(there.text) is not None
+    await ApiKeys(store).revoke(there.key.id)
+    await keys.refresh()
+    assert keys.remembered(there.text) is None
+    assert "unknown" in await refused(keys, there.text)
+
+
+async def test_a_key_that_is_withdrawn_while_it_is_verified_is_not_remembered():
+    """Who asked before that is let in, and nobody after it."""
+    store = Counting()
+    keys = ApiKeys(store)
+    made = await keys.create()
+    store.hold = asyncio.Event()
+    asking = asyncio.ensure_future(keys.verify(made.text))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await keys.revoke(made.key.id)
+    store.hold.set()
+    await asyncio.wait([asking])
+    await keys.refresh()
+    assert keys.remembered(made.text) is None
+    assert "unknown" in await refused(keys, made.text)
+
+
 async def test_a_key_ends_when_it_was_to():
     """From that moment on it is refused, known here or not."""
     clock = Clock()
