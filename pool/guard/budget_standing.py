@@ -62,20 +62,15 @@ class Standings:
         the store is asked once in that.
         """
         hour = int(self._wall() // SLOT_S)
-        known = self.known_left(line, hour)
-        if known is not None:
-            return known
+        known_in, left = self._left.get(line.key, (-1, 0))
+        if known_in == hour:
+            return left
         ((standing, settled),) = await self._read([line])
         if len(self._left) >= _LEFT_MAX:
             self._left.clear()
         left = standing.spent - settled
         self._left[line.key] = hour, left
         return left
-
-    def known_left(self, line: Line, hour: int) -> int | None:
-        """What `left` says, if it was asked for in this hour, counted from the epoch."""
-        known_in, left = self._left.get(line.key, (-1, 0))
-        return left if known_in == hour else None
 
     async def _read(self, lines: Sequence[Line]) -> list[tuple[Standing, int]]:
         """How they stand, and what those turns have spent that were settled."""

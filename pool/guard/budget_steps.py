@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from pool.guard.budget import Grant, Line
@@ -16,7 +17,7 @@ SHUT: Final = 2**50
 _MODEL: Final = 2**33
 
 
-class Spent(NamedTuple):
+class Spent(Struct, frozen=True, gc=False):
     """What a turn spent; `micro` (micro-USD) None: not known. `at_least`: it was cut off, or nobody
     said how much it was. What is not known costs what was set aside.
     """
@@ -33,38 +34,40 @@ class Spent(NamedTuple):
         return max(known, line.estimate) if self.at_least else known
 
 
-def reserving(grant: Grant, open_to: Container[str]) -> list[Change]:
-    """Set aside for a turn, once. Lines whose key is in `open_to` may go above their limit."""
-    mark = grant.mark
-    own = Change(turn_counter(grant.turn_id), mark, grant.until, mark)
-    if not open_to:
-        return [own, *grant.terms.taking]
-    opened = {line.used for line in grant.lines if line.key in open_to}
-    taking = grant.terms.taking
-    return [own, *(replace(each, limit=None) if each.name in opened else each for each in taking)]
-
-
-def settling(
-    grant: Grant, charges: Sequence[int], also: Sequence[Change], known_until: float
-) -> list[Change]:
-    """Count what each limit is charged with, and `also` these, once; that it is settled is known
-    until then. What was set aside is replaced also after its hour, when it counts as spent.
+def reserving(grant: Grant, open_to: Container[str]) -> Sequence[Change]:
+    """Set aside for a turn; lines whose key is in `open_to` may go above their limit. There are two
+    changes a line, the first of what is used.
     """
-    changes = [Change(turn_counter(grant.turn_id), SHUT, known_until, grant.mark + SHUT)]
-    # two a line, as in `reserving`: places count on that
-    for line, charge in zip(grant.lines, charges, strict=True):
-        back = line.estimate if grant.reserved else 0
-        changes.append(Change(line.spent, charge, line.expires_at))
-        changes.append(Change(line.used, charge - back, line.expires_at))
-    if grant.reserved:
-        changes += grant.terms.giving
-    changes += also
+    taking = grant.terms.taking
+    if not open_to:
+        return taking
+    opened = {line.used for line in grant.terms.lines if line.key in open_to}
+    return [replace(each, limit=None) if each.name in opened else each for each in taking]
+
+
+def settling(grant: Grant, spent: Spent) -> list[Change]:
+    """Count what each limit is charged with: two changes a line, the first of what is spent. Then
+    what was set aside is replaced, also after its hour, when it counts as spent.
+    """
+    terms, reserved = grant.terms, grant.reserved
+    changes = []
+    for line in terms.lines:
+        charge, expires_at = spent.under(line), line.expires_at
+        changes.append(Change(line.spent, charge, expires_at))
+        changes.append(Change(line.used, charge - line.estimate * reserved, expires_at))
+    if reserved:
+        changes += terms.giving
     return changes
 
 
-def spent_place(number: int) -> int:
-    """Where among the changes of `settling` the `spent` of a line is, by the line's number."""
-    return 1 + 2 * number
+def reserved_once(grant: Grant) -> Change:
+    """That something is set aside for a turn; forbidden if somebody has done that."""
+    return Change(turn_counter(grant.turn_id), grant.mark, grant.until, grant.mark)
+
+
+def settled_once(grant: Grant, known_until: float) -> Change:
+    """That a turn is settled, which is known until then; forbidden if somebody has done that."""
+    return Change(turn_counter(grant.turn_id), SHUT, known_until, grant.mark + SHUT)
 
 
 def shutting(turn_id: str, known_until: float) -> list[Change]:
@@ -98,13 +101,3 @@ def turn_counter(turn_id: str) -> str:
 def told_once(line: Line, percent: int) -> Change:
     """That a part of a limit is reached; forbidden if somebody knows."""
     return Change(f"{line.key}:told:{line.limit}:{percent}", 1, line.expires_at, 1)
-
-
-def used_place(number: int) -> int:
-    """Where among the changes of `reserving` the `used` of a line is, by the line's number."""
-    return 1 + 2 * number
-
-
-def refused_line(grant: Grant, over: int) -> Line:
-    """The line whose limit forbade `reserving`."""
-    return grant.lines[(over - 1) // 2]

@@ -25,14 +25,13 @@ from pool.guard.budget_standing import Standings
 from pool.guard.budget_steps import Spent as Spent
 from pool.guard.budget_steps import (
     recalled,
-    refused_line,
+    reserved_once,
     reserving,
+    settled_once,
     settling,
     shutting,
-    spent_place,
     told_once,
     turn_counter,
-    used_place,
     with_model,
 )
 from pool.store.counters import Change, Counted, Counters
@@ -54,7 +53,8 @@ _log = structlog.get_logger("pool.guard.budgets")
 
 class Budgets:
     """Sets aside and settles for the turns of one process. `listener` hears every notice; that a
-    turn is settled is known for `once_s` seconds.
+    turn is settled is known for `once_s` seconds. If that is 0 nobody ever loses an answer: each
+    step is made once, and it is not remembered at all which were.
     """
 
     def __init__(
@@ -105,22 +105,27 @@ class Budgets:
         `StoreUnavailable`: it may have been set aside, call again, or `void`.
         """
         grant = self.grant_of(turn, max_tokens)
-        if not grant.lines:
+        if not grant.terms.lines:
             return grant
         count = count or self._counters.count
         # limits that this turn may go above
         open_to: set[str] = set()
         while True:
-            values, over = await count(reserving(grant, open_to))
+            changes = reserving(grant, open_to)
+            first = 0
+            if self._once_s:
+                changes = [reserved_once(grant), *changes]
+                first = 1
+            values, over = await count(changes)
             if over is None:
                 for number, line in grant.terms.warned:
-                    if values[used_place(number)] > line.limit:
+                    if values[first + 2 * number] > line.limit:
                         await self._tell_above("warned", turn, line)
                 return grant
-            if over == 0:
+            if over < first:
                 # that was done before, and its answer lost
                 return recalled(self.grant_of(turn, max_tokens), values[0]) or grant
-            line = refused_line(grant, over)
+            line = grant.lines[(over - first) // 2]
             if line.budget.at_limit != "cheaper":
                 raise self._refusal(turn, line, await self._standings.spent(line))
             open_to.add(line.key)
@@ -134,7 +139,7 @@ class Budgets:
         """
         if not self.grant_of(turn, max_tokens).lines:
             return
-        shut = shutting(turn.id, self._known_until())
+        shut = shutting(turn.id, self._wall() + self._once_s)
         # the reservation may still be on its way: it comes too late then
         if (await self._counters.count(shut)).over is not None:
             grant = await self.recall(turn, max_tokens)
@@ -147,7 +152,7 @@ class Budgets:
         stays used.
         """
         grant = self.grant_of(turn, max_tokens)
-        if not grant.lines:
+        if not grant.lines or not self._once_s:
             return grant
         (value,) = await self._counters.counts([turn_counter(turn.id)])
         return recalled(grant, value)
@@ -161,19 +166,22 @@ class Budgets:
 
         Without a budget that the turn counts in nothing is counted.
         """
-        lines = grant.lines
+        lines = grant.terms.lines
         if not lines:
             return None
-        charges = [spent.under(line) for line in lines]
-        changes = settling(grant, charges, also, self._known_until())
+        # what somebody may have done before is forbidden, and with it the rest
+        changes = [settled_once(grant, self._wall() + self._once_s)] if self._once_s else []
+        first = len(changes)
+        changes += settling(grant, spent)
+        changes += also
         values, over = await self._counters.count(changes)
         if over is not None:
             return None
-        hour = int(self._wall() // SLOT_S)
         for number, line in enumerate(lines):
-            settled, left = values[spent_place(number)], self._standings.known_left(line, hour)
-            if line.alerts and (left is None or settled + left >= line.alerts[0][1]):
-                await self._alert(agent, line, settled)
+            place = first + 2 * number
+            # what is used is at least what is spent
+            if line.alerts and values[place + 1] >= line.alerts[0][1]:
+                await self._alert(agent, line, values[place])
         return values[len(values) - len(also) :]
 
     async def standing(self, turn: Turn) -> list[Standing]:
@@ -201,9 +209,6 @@ class Budgets:
         """
         self._budgets = budgets
         self._terms.clear()
-
-    def _known_until(self) -> float:
-        return self._wall() + self._once_s
 
     # --- what is told
 

@@ -10,6 +10,7 @@ import pytest
 
 from pool.errors import BudgetExceeded, ConfigError, RateLimited, StoreUnavailable
 from pool.guard.budget import Budget
+from pool.guard.budget_steps import turn_counter
 from pool.guard.ledger import CostConfig, Ledger, micro_of
 from pool.guard.prices import Price
 from pool.guard.quota import QuotaLimits
@@ -178,7 +179,7 @@ async def test_who_cuts_a_turn_off_does_not_have_it_for_nothing(
 
 async def test_an_admission_whose_answer_was_lost_takes_nothing() -> None:
     """When it is voided all is as before, also the tenant's place."""
-    ledger, store = ledger_of()
+    ledger, store = ledger_of(durable=True)
     turn = a_turn()
     store.lose("count")
     with pytest.raises(StoreUnavailable):
@@ -248,6 +249,22 @@ async def test_a_turn_that_moved_is_settled_where_it_ended() -> None:
     ]
     (total,) = await usage_of(there)
     assert total.totals.turns == 1
+
+
+async def test_where_no_answer_is_lost_nothing_is_kept_of_single_turns() -> None:
+    """Neither while they run nor after it: whoever gets one settles it as it was admitted."""
+    ledger, store = ledger_of(CostConfig(budgets=PRICED.budgets))
+    turn, moved = a_turn(), a_turn()
+    for each in (turn, moved):
+        await ledger.admit(each)
+        assert await store.counts([turn_counter(each.id)]) == [0]
+    ledger.let_go(moved)
+
+    for each in (turn, moved):
+        await ledger.settle(each)
+
+    standing = await ledger.budgets.standing(turn)
+    assert [(each.spent, each.reserved) for each in standing] == [(0, 0), (0, 0)]
 
 
 async def test_settling_may_be_tried_again() -> None:
