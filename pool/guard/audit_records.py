@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pool.text import writable
 from pool.turn import Principal
@@ -68,7 +69,7 @@ class Head(NamedTuple):
     hash: str
 
 
-class Happening(NamedTuple):
+class Happening(Struct, frozen=True, gc=False):
     """What is to become a record."""
 
     at: float
@@ -81,7 +82,7 @@ class Happening(NamedTuple):
     reason: str = ""
 
 
-class Sealed(NamedTuple):
+class Sealed(Struct, frozen=True, gc=False):
     """A record as it is written, in one line without its end; `head` with it as the last."""
 
     head: Head
@@ -119,27 +120,13 @@ class Seal:
 
     def seal(self, head: Head, happening: Happening) -> Sealed:
         """The record of what happened, as the one after `head`."""
-        principal = happening.principal
-        number = head.number + 1
-        record = _encode(
-            Record(
-                chain=head.chain,
-                number=number,
-                prev=head.hash,
-                at=round(happening.at, 6),
-                action=_text(happening.action),
-                outcome=_text(happening.outcome),
-                subject=_text(happening.subject),
-                reason=_text(happening.reason),
-                tenant=_text(principal.tenant),
-                user=_text(principal.user),
-                roles=tuple(map(_text, principal.roles[:ROLES_MAX])),
-                request_id=_text(happening.request_id),
-                arguments=happening.arguments,
-            )
-        )
-        hash_ = self.hash(head.hash, record)
-        return Sealed(Head(head.chain, number, hash_), _encode(Line(hash_, msgspec.Raw(record))))
+        chain, number, prev = head
+        number += 1
+        record = _record(chain, number, prev, happening)
+        sealed = self._hash(prev.encode() + record)
+        # a `Line`: what is encoded already is not encoded again
+        line = b'{"hash":"%b","record":%b}' % (sealed.encode(), record)
+        return Sealed(Head(chain, number, sealed), line)
 
     def _hash(self, data: bytes) -> str:
         if self._key is None:
@@ -162,8 +149,49 @@ def head_of(line: bytes) -> Head | None:
     return None if read is None else Head(read[1].chain, read[1].number, read[0].hash)
 
 
+def _record(chain: str, number: int, prev: str, happening: Happening) -> bytes:
+    who = happening.principal
+    record = Record(
+        action=happening.action,
+        arguments=happening.arguments,
+        at=round(happening.at, 6),
+        chain=chain,
+        number=number,
+        outcome=happening.outcome,
+        prev=prev,
+        reason=happening.reason,
+        request_id=happening.request_id,
+        roles=who.roles,
+        subject=happening.subject,
+        tenant=who.tenant,
+        user=who.user,
+    )
+    try:
+        encoded = _encode(record)
+    except UnicodeEncodeError:
+        return _encode(_small(record))
+    if len(encoded) - len(prev) > _SHORT or len(who.roles) > ROLES_MAX:
+        return _encode(_small(record))
+    return encoded
+
+
+def _small(record: Record) -> Record:
+    """The record with all texts that somebody else may have chosen cut, and made writable."""
+    return replace(
+        record,
+        action=_text(record.action),
+        outcome=_text(record.outcome),
+        reason=_text(record.reason),
+        request_id=_text(record.request_id),
+        roles=tuple(map(_text, record.roles[:ROLES_MAX])),
+        subject=_text(record.subject),
+        tenant=_text(record.tenant),
+        user=_text(record.user),
+    )
+
+
 def _text(text: str) -> str:
-    return text if len(text) <= TEXT_MAX and text.isascii() else writable(text[:TEXT_MAX])[0]
+    return writable(text[:TEXT_MAX])[0]
 
 
 def _type_name(value: object) -> str:
@@ -171,6 +199,10 @@ def _type_name(value: object) -> str:
 
 
 _encode: Final = msgspec.json.Encoder().encode
+# A record that has no more bytes, besides the hash, has no text that is too long.
+_SHORT: Final = TEXT_MAX + len(
+    _encode(Record(action="", at=0.0, chain="", number=1, outcome="", prev=""))
+)
 _encode_arguments: Final = msgspec.json.Encoder(order="sorted", enc_hook=_type_name).encode
 _decode_line: Final = msgspec.json.Decoder(Line).decode
 _decode_record: Final = msgspec.json.Decoder(Record).decode

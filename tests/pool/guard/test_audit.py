@@ -9,13 +9,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from pool.errors import ConfigError, StoreUnavailable
 from pool.guard.audit import BATCH_MAX, Audit, AuditConfig
 from pool.guard.audit_chain import Checker
 from pool.guard.audit_heads import kept_head
-from pool.guard.audit_records import Happening, Head, Record, Seal, Sealed, read_line
+from pool.guard.audit_records import NO_HASH, Happening, Head, Record, Seal, Sealed, read_line
 from pool.guard.budget_notices import BudgetNotice
 from pool.observer import AgentStateNotice, InputFlaggedNotice, TurnRefusedNotice
 from pool.store.cabinet import Document
@@ -483,6 +484,30 @@ async def test_what_comes_after_the_end_is_lost_and_said() -> None:
             audit.record("turn.accept", "accepted", ANN)
     assert slate.actions == ["audit.opened", "audit.closed"]
     assert [log["why"] for log in logs if log["log_level"] == "error"] == ["it is closed"]
+
+
+@pytest.mark.parametrize("length", [1, 200, 255, 256, 257, 300])
+@pytest.mark.parametrize("field", ["action", "outcome", "subject", "request_id", "reason"])
+def test_each_text_of_a_record_is_cut(field: str, length: int) -> None:
+    """Wherever it is, and however short the rest is; what is shorter stays as it is."""
+    happening = replace(Happening(0.0, "", "", Principal("", "", ())), **{field: "x" * length})
+    read = read_line(Seal().seal(Head("c", 0, NO_HASH), happening).line)
+    assert read is not None and getattr(read[1], field) == "x" * min(length, 256)
+
+
+def test_a_record_has_so_many_roles() -> None:
+    """The first ones, however short they are."""
+    happening = Happening(0.0, "a", "o", Principal("t", "u", ("r",) * 33))
+    read = read_line(Seal().seal(Head("c", 0, NO_HASH), happening).line)
+    assert read is not None and read[1].roles == ("r",) * 32
+
+
+@pytest.mark.parametrize("text", ["plain", "\u20ac\U0001f600", '"\\/\n\x00', "\udc80"])
+def test_a_line_is_what_its_type_says(text: str) -> None:
+    """The same bytes as if all of it were encoded at once."""
+    sealed = Seal().seal(Head("c", 0, NO_HASH), Happening(1.5, text, text, ANN, text, text))
+    read = read_line(sealed.line)
+    assert read is not None and msgspec.json.encode(read[0]) == sealed.line
 
 
 async def test_texts_are_cut_and_made_writable() -> None:
