@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
@@ -136,7 +135,7 @@ class TurnContext(Struct, eq=False):
             await writer.insist(lambda: writer.flush(self._turn.session, self._turn))
             return self._told(call, decided, "human")
         answer = self._gate(self._turn.principal, call)
-        decision = await answer if inspect.isawaitable(answer) else answer
+        decision = answer if isinstance(answer, Decision) else await answer
         if not self._turn.at_work:
             raise self._past()
         if decision.action == "ask":

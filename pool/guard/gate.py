@@ -6,7 +6,6 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fnmatch import translate
 from functools import lru_cache
-from inspect import isawaitable
 from typing import Any, Final
 
 import msgspec
@@ -69,26 +68,27 @@ class RulesGate:
 
     def __call__(self, principal: Principal, call: ToolCall) -> Decision:
         """What the rules say about the call."""
-        steps = self._steps(call.name, call.risk, principal.roles)
-        # the last one fits every call
-        return next(step.decision for step in steps if step.fits(call.arguments))
+        found = self._steps(call.name, call.risk, principal.roles)
+        for step in found.depending:
+            if step.fits(call.arguments):
+                return step.decision
+        return found.otherwise
 
-    def _find_steps(
-        self, tool: str, declared: Risk | None, roles: tuple[str, ...]
-    ) -> Sequence[_Step]:
+    def _find_steps(self, tool: str, declared: Risk | None, roles: tuple[str, ...]) -> _Steps:
         """The rules that may fit, in order, up to the first that fits whatever the arguments."""
         risk = next((risk for fits, risk in self._risks if fits(tool)), declared or "write")
         denied = self._denied(tool, roles)
         if denied:
-            return [_Step(Decision("deny", denied, risk))]
-        steps: list[_Step] = []
+            return _Steps((), Decision("deny", denied, risk))
+        depending: list[_Step] = []
         for rule, fits in self._rules:
             if fits(tool) and _fits_caller(rule, risk, roles):
-                steps.append(_step(rule, risk))
+                step = _step(rule, risk)
                 if not rule.arguments:
-                    return steps
+                    return _Steps(depending, step.decision)
+                depending.append(step)
         reason = "" if by_risk(risk) == "allow" else f"a human decides about {risk} calls"
-        return [*steps, _Step(Decision(by_risk(risk), reason, risk))]
+        return _Steps(depending, Decision(by_risk(risk), reason, risk))
 
     def _denied(self, tool: str, roles: tuple[str, ...]) -> str:
         """Why the tool is on no list; empty if it is on those it must be on."""
@@ -114,7 +114,7 @@ class _BothGates:
         if ruled.action == "deny":
             return ruled
         own = self._own(principal, call)
-        return _awaited(ruled, own) if isawaitable(own) else stricter(ruled, own)
+        return stricter(ruled, own) if isinstance(own, Decision) else _awaited(ruled, own)
 
 
 def stricter(ruled: Decision, own: Decision) -> Decision:
@@ -135,7 +135,7 @@ class _Step(Struct, frozen=True):
     """A decision, and the arguments on which it depends."""
 
     decision: Decision
-    arguments: Sequence[tuple[str, Fits]] = ()
+    arguments: Sequence[tuple[str, Fits]]
 
     def fits(self, given: Mapping[str, Any]) -> bool:
         """Whether every pattern fits its argument."""
@@ -144,6 +144,13 @@ class _Step(Struct, frozen=True):
             name in given and _fits_value(fits, given[name], unsure=unsure)
             for name, fits in self.arguments
         )
+
+
+class _Steps(Struct, frozen=True):
+    """What a call's arguments may change, in order, and what is decided `otherwise`."""
+
+    depending: Sequence[_Step]
+    otherwise: Decision
 
 
 def _step(rule: ApprovalRule, risk: Risk) -> _Step:
