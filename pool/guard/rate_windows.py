@@ -5,7 +5,7 @@ elsewhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -49,17 +49,17 @@ class Window(Struct, frozen=True):
 
 class Asking(Struct, frozen=True):
     """All windows that a request counts in, `since` a time and until another; the `changes` that it
-    makes, and where among them each window's last one is.
+    makes, and where among them each window's last one is (None: each has one).
     """
 
     windows: Sequence[Window]
     since: float
     until: float
     changes: Sequence[Change]
-    places: Sequence[int]
+    places: Sequence[int] | None
 
 
-class Taken(NamedTuple):
+class Taken(Struct, frozen=True, gc=False):
     """What became of a request: the counts of its windows, and those of them that have no room
     (none: it was counted). `exact`: who counts only what fits has counts that never fall again.
     """
@@ -97,7 +97,8 @@ class StoreWindows:
 
 def taken_of(asking: Asking, values: Sequence[int], over: int | None) -> Taken:
     """What became of a request by what became of its changes."""
-    counts = [values[place] for place in asking.places]
+    places = asking.places
+    counts = values if places is None else [values[place] for place in places]
     return Taken(counts, () if over is None else full_among(asking.windows, counts))
 
 
@@ -110,7 +111,8 @@ def asking_of(limits: Sequence[RateLimit], principal: Principal, now: float) -> 
         changes += window.asking()
         places.append(len(changes) - 1)
     until = min(window.ends for window in windows)
-    return Asking(windows, now, until, changes, places)
+    alike = len(changes) == len(windows)
+    return Asking(windows, now, until, changes, None if alike else places)
 
 
 def full_among(windows: Sequence[Window], counts: Sequence[int]) -> Sequence[Window]:

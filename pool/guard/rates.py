@@ -121,7 +121,7 @@ class Rates:
         if over is not None and over >= own:
             request.open = True
             return Counted(values[own:], over - own)
-        self._taken(request, taken_of(asking, values, over))
+        self._taken(request, taken_of(asking, values[:own], over))
         return Counted(values[own:], None)
 
     def charging(self, turn: Principal | Turn, tokens: int) -> Sequence[tuple[Window, int]]:

@@ -143,8 +143,8 @@ async def test_a_forbidden_change_does_not_prolong_a_counter(opening: Opening) -
 @pytest.mark.parametrize(
     "value",
     [
-        *(2**53 + 1, 10**9, 10**9 - 1, 10**18 + 1, VALUE_MAX),
-        *(-1, -(10**9), -(10**9) - 1, -(2**53) - 1, -(10**18), VALUE_MIN),
+        *(2**53 + 1, 10**9, 10**9 - 1, 10**15, 10**15 + 1, 10**18 + 1, VALUE_MAX),
+        *(-1, -(10**9), -(10**9) - 1, -(10**15), -(2**53) - 1, -(10**18), VALUE_MIN),
     ],
 )
 async def test_large_numbers_are_exact(opening: Opening, value: int) -> None:
@@ -229,7 +229,9 @@ async def test_parallel_counts_never_exceed_a_limit(opening: Opening) -> None:
 # --- any sequence
 
 # what passes between two steps, in lease times
-_large = st.sampled_from([VALUE_MAX, VALUE_MIN, 2**53 + 1, -(2**53) - 1, 10**9, -(10**9)])
+_large = st.sampled_from(
+    [VALUE_MAX, VALUE_MIN, 2**53 + 1, -(2**53) - 1, 10**15, -(10**15), 10**9, -(10**9)]
+)
 _numbers = st.integers(-12, 12) | _large
 # the name, the amount, after how many lease times it is forgotten (0: it is already), the limit
 _changes = st.tuples(
