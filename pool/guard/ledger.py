@@ -126,7 +126,10 @@ class Ledger:
         """Count a request that asks for no turn, or that was refused before `admit` counted it;
         `RateLimited`, `StoreUnavailable`.
         """
-        await self._rates.count(request)
+        if self._rates_here:
+            await self._rates.count_with(request, (), self._counters)
+        else:
+            await self._rates.count(request)
 
     async def admit(
         self, turn: Turn, max_tokens: int | None = None, request: RatedRequest | None = None
@@ -157,17 +160,19 @@ class Ledger:
     async def _reserve(
         self, turn: Turn, max_tokens: int | None, request: RatedRequest | None
     ) -> Grant | None:
+        if not self.budgeted:
+            if request is not None:
+                await self.count(request)
+            return None
         count = self._counters.count
-        if request is not None and self.budgeted and self._rates_here:
+        if request is not None and self._rates_here:
             count = partial(self._rates.count_with, request, counters=self._counters)
         elif request is not None:
-            await self._rates.count(request)
-        if not self.budgeted:
-            return None
+            await self.count(request)
         grant = await self.budgets.reserve(turn, max_tokens, count)
-        if request is not None and request.open and not grant.lines:
+        if request is not None and request.open and not grant.terms.lines:
             # no budget is about the turn
-            await self._rates.count(request)
+            await self.count(request)
         return grant
 
     async def void(self, turn: Turn, max_tokens: int | None = None) -> None:

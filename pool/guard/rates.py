@@ -117,11 +117,15 @@ class Rates:
         request.open = False
         asking = request.asking
         own = len(asking.changes)
-        values, over = await counters.count([*asking.changes, *changes])
+        made = [*asking.changes, *changes] if changes else asking.changes
+        values, over = await counters.count(made)
         if over is not None and over >= own:
             request.open = True
             return Counted(values[own:], over - own)
-        self._taken(request, taken_of(asking, values[:own], over))
+        if over is None and asking.places is None:
+            request.states = _states(asking.windows, values, request.at)
+        else:
+            self._taken(request, taken_of(asking, values[:own], over))
         return Counted(values[own:], None)
 
     def charging(self, turn: Principal | Turn, tokens: int) -> Sequence[tuple[Window, int]]:
@@ -185,7 +189,8 @@ def _states(windows: Sequence[Window], counts: Sequence[int], now: float) -> lis
             max(0, window.amount - count),
             window.ends - now,
         )
-        for window, count in zip(windows, counts, strict=True)
+        # counts of what is no window may follow
+        for window, count in zip(windows, counts, strict=False)
     ]
 
 
