@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from operator import add
 from typing import Final
 from uuid import uuid4
 
 from pool.guard.periods import day_of
-from pool.guard.usage import Entry, UsageBook, numbers_of, row_of
-from pool.turn import Turn
+from pool.guard.usage import FIELDS, Entry, UsageBook, numbers_of, row_of
+from pool.turn import Turn, Usage
 
 # So many rows go into one call.
 _ROWS: Final = 100
+_UNUSED: Final = Usage()
 
 
 class UsageBatch:
@@ -25,7 +25,7 @@ class UsageBatch:
     def __init__(self, book: UsageBook) -> None:
         self._book = book
         # by tenant, user, agent, models and day, counted from the epoch
-        self._sums: dict[tuple[str, str, str, tuple[str, ...], int], Sequence[int]] = {}
+        self._sums: dict[tuple[str, str, str, tuple[str, ...], float], list[int]] = {}
         # what is being written, in parts that have names: the store may have taken one of which
         # its answer was lost
         self._parts: list[tuple[str, list[Entry]]] = []
@@ -39,10 +39,16 @@ class UsageBatch:
     def add(self, turn: Turn, micro: int | None) -> None:
         """Take an ended turn, and what it cost in micro-USD (None: not known)."""
         usage = turn.usage
-        day = int(self._book.ended_at(turn) // 86_400)
-        key = (turn.tenant, turn.user, turn.agent, usage.models, day)
-        numbers, sums = numbers_of(usage, micro), self._sums.get(key)
-        self._sums[key] = numbers if sums is None else tuple(map(add, sums, numbers))
+        ended_at = turn.finished_at or self._book.ended_at(turn)
+        key = (turn.tenant, turn.user, turn.agent, usage.models, ended_at // 86_400.0)
+        sums = self._sums.get(key)
+        if sums is None:
+            sums = self._sums[key] = [0] * len(FIELDS)
+        if micro == 0 and usage == _UNUSED:
+            # it adds nothing but itself, as every turn of an agent without a model
+            sums[0] += 1
+        else:
+            sums[:] = map(add, sums, numbers_of(usage, micro))
 
     async def write(self) -> None:
         """Write what was taken so far; one at a time. `StoreUnavailable`: nothing is lost, call

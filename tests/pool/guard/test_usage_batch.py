@@ -7,10 +7,10 @@ from datetime import date
 import pytest
 
 from pool.errors import StoreUnavailable
-from pool.guard.usage import UsageBook
+from pool.guard.usage import Totals, UsageBook
 from pool.guard.usage_batch import UsageBatch
 from pool.turn import Usage
-from tests.support.spending import Clock, a_turn, memory
+from tests.support.spending import NOON, Clock, a_turn, memory
 from tests.support.stores import FailingStore
 
 TODAY = date(2026, 11, 21)
@@ -38,6 +38,35 @@ async def test_turns_that_end_together_take_one_call() -> None:
     (total,) = await book.query(TODAY, TODAY, ())
     assert (total.totals.turns, total.totals.input_tokens) == (100, 300)
     assert total.totals.cost_micro == 500
+
+
+async def test_turns_that_used_nothing_are_counted_with_those_that_did() -> None:
+    """They add themselves to the same row; one whose cost is not known is told apart."""
+    batch, book, _ = batch_of()
+    batch.add(a_turn(), 0)
+    batch.add(a_turn(usage=Usage(tool_calls=2, output_tokens=-1)), 7)
+    batch.add(a_turn(), 0)
+    batch.add(a_turn(), None)
+
+    await batch.write()
+
+    (total,) = await book.query(TODAY, TODAY, ())
+    assert total.totals == Totals(turns=4, tool_calls=2, cost_micro=7, unpriced=1)
+
+
+async def test_a_turn_counts_on_the_day_of_its_end() -> None:
+    """A turn that ended before midnight is another day's, whenever it is written."""
+    batch, book, _ = batch_of()
+    late = a_turn()
+    late.finished_at = NOON - 86_400.0 / 2 - 0.001
+    batch.add(late, 0)
+    batch.add(a_turn(), 0)
+
+    await batch.write()
+
+    yesterday = date(2026, 11, 20)
+    assert (await book.query(yesterday, yesterday, ()))[0].totals.turns == 1
+    assert (await book.query(TODAY, TODAY, ()))[0].totals.turns == 1
 
 
 @pytest.mark.parametrize("how", ["fail", "lose"])
