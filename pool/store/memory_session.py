@@ -61,8 +61,6 @@ class SessionRecord(Struct, eq=False):
 
     # about how many bytes it takes
     size: int = 0
-    # it holds what cannot be packed, and stays as it is
-    restless: bool = False
 
     def accepted_before(
         self, turn: Turn, key: str | None, *, owner: str, holder: str

@@ -12,6 +12,7 @@ from pool.ids import check_id
 from pool.store.base import Page, SessionKey
 from pool.store.listing import Listing, place_of
 from pool.store.memory_deliveries import Deliveries
+from pool.store.memory_idle import IdleLine
 from pool.store.memory_limits import MemoryLimits
 from pool.store.memory_session import SessionRecord
 from pool.store.rest import Packer, Unpackable
@@ -42,6 +43,7 @@ class Sessions:
         self.live: dict[SessionKey, SessionRecord] = {}
         # by name, in the order in which they came to rest: those idle longest first
         self.resting: dict[str, bytes] = {}
+        self.idle = IdleLine(limits.rest_after_s)
         # the name of each turn's session
         self.index: dict[str, str] = {}
         self.dead_letters: dict[str, None] = {}
@@ -108,6 +110,7 @@ class Sessions:
             key, name, number, now, now, now + limits.session_ttl_s, size=SESSION_BYTES
         )
         self.live[key] = record
+        self.idle.add(record, now)
         self.size += SESSION_BYTES
         return record
 
@@ -241,7 +244,6 @@ class Sessions:
             packed = self.packer.pack(record)
         except Unpackable:
             # it stays as it is until it expires or is dropped
-            record.restless = True
             return False
         del self.live[record.key]
         self.resting[record.name] = packed
@@ -263,6 +265,7 @@ class Sessions:
         record.size = SESSION_BYTES + 2 * len(packed) + TURN_BYTES * len(record.turns)
         record.size += EVENT_BYTES * len(record.log.events)
         self.live[record.key] = record
+        self.idle.add(record, record.updated_at)
         self.size += record.size - _resting_size(packed, record)
         return record
 

@@ -1,27 +1,36 @@
-"""The rounds in which a memory store brings idle sessions to rest and drops what is too old."""
+"""How a memory store brings idle sessions to rest and drops what is too old."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from math import inf
+from typing import Final
 
-from pool.store.base import SessionKey
 from pool.store.memory_session import SessionRecord
 from pool.store.memory_sessions import EVENT_BYTES, Sessions, key_of
 
+# Seconds from the beginning of a round of all sessions to that of the next, by which what is too
+# old stays longer. There are at least so many rounds in the shortest time that something is kept.
+ROUND_S: Final = 60.0
+_ROUNDS: Final = 10
+
 
 class Sweep:
-    """Goes round all sessions, some at a time. Times are seconds since the epoch."""
+    """Looks at sessions, some at a time. Times are seconds since the epoch."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         self._limits = sessions.limits
-        # where the rounds are
-        self._in_use: Iterator[SessionKey] = iter(())
-        self._all: Iterator[str] = iter(())
+        shortest_s = min(sessions.limits.events_ttl_s, sessions.limits.session_ttl_s)
+        self._round_s = min(ROUND_S, shortest_s / _ROUNDS)
+        # where the round is, and when it began
+        self._round: Iterator[str] = iter(())
+        self._began = -inf
 
     def run(self, now: float, budget: int) -> int:
-        """Look at `budget` sessions in use, to rest them, and `budget` of all, to age them.
+        """Look at `budget` sessions in use that may have been idle for long enough, to rest them,
+        and at `budget` of all, to age them.
 
         Returns how many were brought to rest.
         """
@@ -29,20 +38,21 @@ class Sweep:
         return self._rest(now, budget)
 
     def _rest(self, now: float, budget: int) -> int:
-        idle_since = now - self._limits.rest_after_s
-        rested = 0
-        for key in self._next_in_use(budget):
-            record = self._sessions.live.get(key)
-            if record is None or record.unfinished or record.restless:
+        sessions, rested = self._sessions, 0
+        for key, number in sessions.idle.take(now, budget):
+            record = sessions.live.get(key)
+            if record is None or record.number != number:
                 continue
-            if record.mail is not None and record.mail.watchers:
-                continue
-            if record.updated_at <= idle_since:
-                rested += self._sessions.rest(record)
+            if record.unfinished or (record.mail is not None and record.mail.watchers):
+                sessions.idle.add(record, now)
+            elif record.updated_at + self._limits.rest_after_s > now:
+                sessions.idle.add(record, record.updated_at)
+            else:
+                rested += sessions.rest(record)
         return rested
 
     def _age(self, now: float, budget: int) -> None:
-        for name in self._next_of_all(budget):
+        for name in self._next(now, budget):
             packed = self._sessions.resting.get(name)
             if packed is not None:
                 self._age_resting(name, packed, now)
@@ -63,18 +73,13 @@ class Sweep:
         elif record.created_at < oldest:
             self._sessions.grow(record, -EVENT_BYTES * record.drop_events(oldest))
 
-    def _next_in_use(self, count: int) -> list[SessionKey]:
-        keys = list(islice(self._in_use, count))
-        if not keys:
-            self._in_use = iter(list(self._sessions.live))
-            keys = list(islice(self._in_use, count))
-        return keys
-
-    def _next_of_all(self, count: int) -> list[str]:
-        names = list(islice(self._all, count))
-        if not names:
-            self._all = self._walk()
-            names = list(islice(self._all, count))
+    def _next(self, now: float, count: int) -> list[str]:
+        names = list(islice(self._round, count))
+        # the clock may have been put back
+        if not names and not 0.0 <= now - self._began < self._round_s:
+            self._began = now
+            self._round = self._walk()
+            names = list(islice(self._round, count))
         return names
 
     def _walk(self) -> Iterator[str]:

@@ -10,7 +10,8 @@ from pool.events import START, TurnFailed
 from pool.store.base import SessionKey
 from pool.store.memory import TICK_BUDGET, MemoryStore
 from pool.store.memory_limits import MemoryLimits
-from pool.turn import TurnError
+from pool.store.memory_sweep import ROUND_S
+from pool.turn import SessionInfo, TurnError
 from tests.contract.opened import Clock
 from tests.contract.steps import (
     S1,
@@ -118,6 +119,56 @@ async def test_a_tick_looks_at_a_bounded_number_of_sessions() -> None:
     store.tick()
     store.tick()
     assert f"[0 in use, {TICK_BUDGET + 10} at rest" in repr(store)
+
+
+async def test_a_session_rests_when_it_has_been_idle_for_long_enough() -> None:
+    """That is `rest_after_s` after its last turn; sweeps before that do not even look at it."""
+    store, clock = _store(rest_after_s=10.0)
+    for number in range(5):
+        await answer(store, key=_key(number))
+    clock.now += 6
+    await answer(store, key=_key(0))
+    assert store.sweep(clock.now + 3.9, 100) == 0
+    assert store.sweep(clock.now + 4, 100) == 4
+    assert store.sweep(clock.now + 9.9, 1) == 0
+    assert store.sweep(clock.now + 10, 1) == 1
+
+
+async def test_a_session_whose_turn_takes_long_rests_after_it() -> None:
+    """While a turn is unfinished it stays, however often it is looked at."""
+    store, clock = _store(rest_after_s=10.0)
+    turn = make_turn()
+    _, lease = await accept(store, turn)
+    for _ in range(10):
+        clock.now += 10
+        assert store.sweep(clock.now, 100) == 0
+    await commit(store, lease, turn)
+    assert sum(store.sweep(clock.now + after_s, 100) for after_s in (9.9, 10, 20)) == 1
+
+
+async def test_a_session_that_is_made_anew_rests_as_any_other() -> None:
+    """What was deleted is not looked at in its place."""
+    store, clock = _store(rest_after_s=10.0)
+    for _ in range(3):
+        await answer(store)
+        assert await store.delete_session(S1)
+    clock.now += 5
+    await answer(store)
+    assert store.sweep(clock.now + 9.9, 100) == 0
+    assert store.sweep(clock.now + 10, 1) == 1
+
+
+async def test_rounds_of_all_sessions_do_not_follow_each_other_at_once() -> None:
+    """Between two of them nothing is looked at for its age; a clock put back does not stop them."""
+    store, clock = _store(session_ttl_s=1_000.0)
+    store.sweep(clock.now, 10)
+    await store.create_session(S1, SessionInfo(id="s1", ttl_s=10.0))
+    for after_s, kept in ((ROUND_S - 0.1, 1), (ROUND_S, 0)):
+        store.sweep(clock.now + after_s, 10)
+        assert f"{kept} at rest" in repr(store)
+    await store.create_session(S2, SessionInfo(id="s2", ttl_s=10.0))
+    store.sweep(clock.now + 30, 10)
+    assert "[0 in use, 0 at rest" in repr(store)
 
 
 async def test_a_dead_letter_goes_with_its_record() -> None:
