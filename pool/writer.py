@@ -83,6 +83,7 @@ class Writer:
         try:
             if session.lease is not None and session.log.unstored:
                 await self.flush(session, session.begun)
+                self._pause_s = 0.0
         except LeaseLost as error:
             _log.warning("session is held by another process", error=error.detail)
             self._pause_s = 0.0

@@ -53,3 +53,18 @@ async def test_a_turn_that_keeps_talking_is_stored_four_times_a_second() -> None
     async with pooled(AgentSpec(agent=talks), store=store) as pool:
         await pool.ask("word ", session="s1")
         assert 7 <= store.calls.count("append") <= 9
+
+
+async def test_a_store_that_is_back_gets_everything_at_once() -> None:
+    """A write that failed long ago holds up nobody: all sessions are stored within their delay."""
+    store = shared_store()
+    async with pooled(AgentSpec(agent=sleeps, max=50), store=store) as pool:
+        store.fail("append", times=1)
+        await pool.submit("60", session="first")
+        await asyncio.sleep(5)
+        before = store.calls.count("append")
+        for n in range(20):
+            await pool.submit("60", session=f"s{n}")
+        await asyncio.sleep(0.26)
+        assert store.calls.count("append") == before + 20
+        await pool.drain(deadline_s=0)
