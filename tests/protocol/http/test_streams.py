@@ -148,11 +148,11 @@ async def test_a_reader_that_takes_nothing_is_cut_off_and_delays_nobody() -> Non
     """Its turn ends all the same, others read on, and it can resume."""
 
     async def talkative(text: str) -> AsyncIterator[str]:
-        for _ in range(400):
+        for _ in range(120):
             yield "x" * 100_000
             await asyncio.sleep(0)
 
-    config = ServerConfig(slow_reader_s=0.2, sse_high_water_bytes=64 * 1024)
+    config = ServerConfig(slow_reader_s=0.5, sse_high_water_bytes=64 * 1024)
     agents = {"echo": echo, "talkative": talkative}
     pool = PoolConfig(max_output_bytes=2**26)
     with structlog.testing.capture_logs() as logs:
