@@ -94,7 +94,9 @@ class Connection(RequestHandler):
             except BaseException:
                 self.force_close()
                 raise
-            if not self._keepalive or self._close:
+            # What follows an upgrade that was refused before its body was there is no HTTP for the
+            # parser any more: nobody would read it.
+            if not self._keepalive or self._close or (self._upgraded and not messages):
                 break
             self._next_keepalive_close_time = idle_until = loop.time() + self._keepalive_timeout
             if self._keepalive_handle is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, Final
 
 from aiohttp import WSMsgType
@@ -34,6 +35,7 @@ class Socket(BaseProtocol):
 
     __slots__ = (
         "_abort",
+        "_client",
         "_config",
         "_last_batch",
         "_lost",
@@ -61,13 +63,14 @@ class Socket(BaseProtocol):
         )
         self._last_batch = 0
         self._abort: asyncio.TimerHandle | None = None
+        self._client: Coroutine[Any, Any, None]
         self._task: asyncio.Task[None] | None = None
 
     def serve(self, client: Coroutine[Any, Any, None]) -> None:
-        """Run what deals with the client; it is cancelled when the peer is gone.
-
-        It has begun by then: the loop tells of the end of an open transport after its first step.
+        """Run what deals with the client; it is cancelled when the peer is gone. If it has not
+        begun by then it does all the same, and finds the end by itself.
         """
+        self._client = client
         self._task = self._loop.create_task(client)
 
     def data_received(self, data: bytes) -> None:
@@ -79,7 +82,8 @@ class Socket(BaseProtocol):
         super().connection_lost(exc)
         if self._abort is not None:
             self._abort.cancel()
-        if self._task is not None:
+        # cancelled before its first step it would never clean up
+        if self._task is not None and getcoroutinestate(self._client) != CORO_CREATED:
             self._task.cancel()
         self._messages.feed_eof()
         self._lost(self)

@@ -164,3 +164,17 @@ async def test_closing_cuts_what_takes_too_long() -> None:
         await peer.server.close()
         assert statuses(await answers) == []
         assert await asking == b""
+
+
+async def test_an_upgrade_whose_body_comes_late_ends_the_connection() -> None:
+    """Nobody would read what follows it: the client is not left to wait for an answer."""
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+    upgrade = head + b"Upgrade: websocket\r\nContent-Length: 5\r\n\r\n"
+    async with serving() as peer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", peer.server.port)
+        writer.write(upgrade)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.write(b"hello")
+        # to the end of the connection
+        await reader.read()
+        writer.close()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import socket
+import struct
 
 import pytest
 
@@ -364,3 +366,15 @@ async def test_a_peer_that_leaves_during_the_handshake_harms_nobody():
         while peer.server.connections:
             await peer.get("/health")
         assert repr(peer.server.connections) == "<Connections 0 open, 0 stalled>"
+
+
+async def test_peers_that_are_gone_before_they_are_served_leave_their_places():
+    """A handshake whose sender has reset the connection takes no place among the connections."""
+    async with serving() as peer:
+        gone = [socket.create_connection(("127.0.0.1", peer.server.port)) for _ in range(40)]
+        for each in gone:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            each.sendall(handshake())
+            each.close()
+        async with connected(peer):
+            await until(lambda: len(peer.server.connections) == 1)
