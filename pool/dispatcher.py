@@ -362,14 +362,14 @@ class Dispatcher:
         return estimated_wait_s(self._load(tenant, mine, 0, at_once=self._at_once()))
 
     def _permit(self, turn: LiveTurn) -> bool:
-        turn.limiter = limiter = self.limiter
+        turn.limiter = self.limiter
         lender = None if turn.parent is None else self._lender(turn.parent)
         if lender is not None:
             riding = [rider for rider in lender.riders if rider is not turn and not rider.over]
             lender.riders = (*riding, turn)
             return True
-        turn.has_permit = taken = limiter.take()
-        return taken
+        turn.has_permit = self.limiter.take()
+        return turn.has_permit
 
     def _lender(self, asker: LiveTurn | None) -> LiveTurn | None:
         # A turn asked from within another runs on that one's permit: it waits for us.

@@ -78,10 +78,8 @@ class Ending:
     def _record_end(self, turn: LiveTurn, state: State, error: TurnError | None) -> None:
         record = turn.record
         record.move(state)
-        if error is not None:
-            record.error = error
-        texts = turn.texts
-        record.output = texts[0] if len(texts) == 1 else "".join(texts)
+        record.error = error
+        record.output = "".join(turn.texts)
         self._price(record.usage)
         if record.pending or record.decided:
             record.pending = record.decided = ()

@@ -93,8 +93,7 @@ class FairQueue(Generic[T]):
     def pop(self) -> T:
         """Take the turn to serve next; `IndexError` if none waits."""
         tag, _, line = self.slots.pop(0)
-        if tag > self._served_tag:
-            self._served_tag = tag
+        self._served_tag = max(self._served_tag, tag)
         return line.pop()
 
     def remove(self, turn: T) -> bool:
@@ -115,8 +114,7 @@ class FairQueue(Generic[T]):
         return bisect_right(self.slots, (self._next_tag(self._line(tenant)), inf))
 
     def _next_tag(self, line: _Line[T]) -> float:
-        served, last = self._served_tag, line.last_tag
-        return (max(last, served)) + line.step
+        return max(self._served_tag, line.last_tag) + line.step
 
     def _line(self, tenant: str) -> _Line[T]:
         line = self._lines.get(tenant)

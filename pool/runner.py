@@ -15,7 +15,7 @@ from pool.agent import Agent, Approval, Gate, TurnEnd, TurnInput
 from pool.config import AgentSpec, PoolConfig
 from pool.context import TurnContext
 from pool.errors import AgentFailed, LeaseLost, PoolError
-from pool.guard.answers import Answers, Ask
+from pool.guard.answers import Answers
 from pool.guard.sealing import SEALED
 from pool.live import LiveTurn
 from pool.observer import Observers, TasksLeakedNotice
@@ -83,11 +83,13 @@ class Runner:
                     turn.record.usage if turn.record.attempt > 1 and not given.resume else None,
                 )
                 veiled = redactor is not None or state_format != agent.state_format
-                if self._answers is None and not veiled:
-                    outcome = self._checked(await agent.run(given, context), turn)
+                ask = partial(self._ask, agent, given, turn, context, redactor, veiled=veiled)
+                if self._answers is None:
+                    outcome = await ask()
                 else:
-                    ask = partial(self._ask, agent, given, turn, context, redactor, veiled=veiled)
-                    outcome = await self._answer(ask, agent, turn, given, context, state_format)
+                    outcome = await self._answers.answer(
+                        ask, agent, turn, given, context, state_format=state_format
+                    )
             except asyncio.CancelledError:
                 outcome = self._cancelled(turn)
             except LeaseLost as lost:
@@ -121,21 +123,6 @@ class Runner:
         from pool.veiled import run_veiled
 
         return self._checked(await run_veiled(agent, given, context, redactor), turn)
-
-    async def _answer(
-        self,
-        ask: Ask,
-        agent: Agent,
-        turn: LiveTurn,
-        given: TurnInput,
-        context: TurnContext,
-        state_format: str,
-    ) -> TurnEnd | Exception:
-        if self._answers is None:
-            return await ask()
-        return await self._answers.answer(
-            ask, agent, turn, given, context, state_format=state_format
-        )
 
     async def _input(self, agent: Agent, turn: LiveTurn, *, veiled: bool) -> tuple[TurnInput, str]:
         """What an agent that keeps a state is given, and the format in which that is kept: sealed

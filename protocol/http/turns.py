@@ -43,9 +43,12 @@ async def submit(server: Server, request: Request) -> Answer:
     if wanted is not None and preferences.wants_events(wanted):
         return await _stream(server, request)
     accepted = await accept(server, request, request.body, request.params["session_id"])
-    if "Prefer" in request.headers:
-        return await _as_preferred(server, request, accepted)
-    return _answer(server, request, await wait(server, request, accepted, None))
+    preferred = preferences_of(request)
+    patience_s = preferred.patience_s
+    turn = await wait(server, request, accepted, patience_s)
+    if patience_s == 0:
+        return _later(turn, preferred.headers)
+    return _answer(server, request, turn, preferred.headers)
 
 
 async def read(server: Server, request: Request) -> Answer:
@@ -124,15 +127,7 @@ async def _stream(server: Server, request: Request) -> Answer:
         return await stream_accepted(server, request, accepted, encode.sse)
 
 
-async def _as_preferred(server: Server, request: Request, accepted: Acceptance) -> Answer:
-    preferred = preferences_of(request)
-    turn = await wait(server, request, accepted, preferred.patience_s)
-    if preferred.patience_s == 0:
-        return _later(turn, preferred.headers)
-    return _answer(server, request, turn, preferred.headers)
-
-
-def _answer(server: Server, request: Request, turn: Turn, headers: Headers = ()) -> Answer:
+def _answer(server: Server, request: Request, turn: Turn, headers: Headers) -> Answer:
     if turn.state != "completed":
         if not turn.ended:
             return _later(turn, headers)
