@@ -5,13 +5,16 @@ the audit log says: each of them, as long as they are not too many.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from pool.errors import PoolError
+from pool.errors import Forbidden, PoolError
 from pool.guard.audit import Audit
 from pool.turn import Principal
+
+if TYPE_CHECKING:
+    from protocol.http.request import Request
 
 _EVERY_S: Final = 1.0
 _STRANGER: Final = Principal("", "", ())
@@ -61,3 +64,11 @@ def note_intruder(
     """Somebody who is known wanted what they may not: the route, say, or who they wanted to be."""
     if audit is not None:
         audit.record_refusal("authorize", who, subject, request_id, reason=error.code)
+
+
+def forbidden(audit: Audit | None, request: Request, path: str, detail: str) -> Forbidden:
+    """The error for a known caller who may not have what is at `path`, once it is noted."""
+    error = Forbidden(detail)
+    subject = f"route:{request.method} {path}"
+    note_intruder(audit, error, request.principal, subject, request.request_id)
+    return error

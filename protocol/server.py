@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from itertools import count
 from random import Random
 from time import monotonic
-from typing import NoReturn
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from pool.errors import Forbidden, Internal, InvalidRequest, Overloaded, PoolError, RateLimited
-from pool.guard.caller import OWNER
 from pool.pool import AgentPool
 from protocol import decode, openapi, problems
 from protocol.authenticate.authenticator import Authenticator
@@ -30,8 +28,8 @@ from protocol.http.streams import Bell, StreamCut
 from protocol.origins import Origins, check_reach
 from protocol.problems import MethodNotAllowed, Unauthenticated
 from protocol.proxies import Proxies
-from protocol.refusals import TurnedAway, note_intruder, note_stranger
-from protocol.route import PlainHandler, Route, extra_route
+from protocol.refusals import TurnedAway, forbidden, note_stranger
+from protocol.route import PlainHandler, extra_route
 from protocol.router import Entry, Router
 from protocol.routes import ROUTES
 from protocol.ws.config import WsConfig
@@ -84,7 +82,6 @@ class Server:
         self.draining = False
         # of every stream that is being written
         self.bells: set[Bell] = set()
-        self._open = auth.open
         self._public = {*auth.public, _SOCKETS}
         self._turned_away_callers = TurnedAway(monotonic)
         self._router = Router(self.routes)
@@ -189,13 +186,12 @@ class Server:
         route = entry.route
         if route.path in self._public:
             return await self._answer(request, entry)
-        caller = OWNER if self._open else await self.authenticator.caller(request)
-        request.caller = caller
+        caller = request.caller = await self.authenticator.caller(request)
         request.principal = caller.principal
         if route.role not in caller.principal.roles:
-            self._forbid(request, route)
-        if not caller.credential:
-            return await self._answer(request, entry)
+            raise forbidden(
+                self.pool.audit, request, route.path, f"this takes the role {route.role}"
+            )
         live = self.authenticator.live
         live.add(caller, request)
         try:
@@ -215,12 +211,6 @@ class Server:
                 data = b"{}"
             request.body = decode.body(entry.decoder, data)
         return await route.handler(self, request)
-
-    def _forbid(self, request: Request, route: Route) -> NoReturn:
-        error = Forbidden(f"this takes the role {route.role}")
-        subject = f"route:{route.method} {route.path}"
-        note_intruder(self.pool.audit, error, request.principal, subject, request.request_id)
-        raise error
 
     def _refusal(self, request: Request, error: PoolError) -> Reply:
         headers: Headers = ()

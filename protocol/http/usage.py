@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from pool.errors import Forbidden
 from pool.guard.ledger import micro_of
 from pool.guard.usage import By, Totals, numbers_of
 from pool.guard.usage_tables import (
@@ -22,7 +21,7 @@ from pool.store.base import SessionKey
 from pool.turn import Id
 from protocol import preferences
 from protocol.http.reply import Answer, Reply, json
-from protocol.refusals import note_intruder
+from protocol.refusals import forbidden
 
 if TYPE_CHECKING:
     from protocol.http.request import Request
@@ -106,7 +105,8 @@ def whose(server: Server, request: Request, tenant: str | UnsetType) -> str | No
     if tenant is UNSET or tenant == principal.tenant:
         return principal.tenant
     if "admin" not in principal.roles:
-        raise _forbidden(server, request, "to ask about another tenant takes the role admin")
+        detail = "to ask about another tenant takes the role admin"
+        raise forbidden(server.pool.audit, request, request.path, detail)
     return None if tenant == ALL else tenant
 
 
@@ -116,15 +116,9 @@ def _user(server: Server, request: Request, asked: str | UnsetType) -> str | Non
     if "operator" in principal.roles:
         return None if asked is UNSET else asked
     if asked not in (UNSET, principal.user):
-        raise _forbidden(server, request, "to ask about another user takes the role operator")
+        detail = "to ask about another user takes the role operator"
+        raise forbidden(server.pool.audit, request, request.path, detail)
     return principal.user
-
-
-def _forbidden(server: Server, request: Request, detail: str) -> Forbidden:
-    error = Forbidden(detail)
-    subject = f"route:{request.method} {request.path}"
-    note_intruder(server.pool.audit, error, request.principal, subject, request.request_id)
-    return error
 
 
 def _answer(request: Request, table: UsageTable, form: Format | UnsetType) -> Answer:
