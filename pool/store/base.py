@@ -120,8 +120,8 @@ class Store(Sharing, Outbox, Transfer, Cabinet, Counters, Protocol):
         The turn is kept as it is: in state `running`, attempt 1, if it starts at once. An `owner`
         of "" claims nothing: the turn is for whoever claims the session, and all are nudged
         (`work`). A lease that is given is an object of its own, each time. A turn for a session
-        that another holds is a letter in its inbox, and the holder
-        is nudged. One with which the session is not given is kept as queued, attempt 0.
+        that another holds is a letter in its inbox, and the holder is nudged. One with which the
+        session is not given is kept as queued, attempt 0.
 
         With an idempotency `key` already used in the session: the earlier turn, or
         `IdempotencyMismatch` if it was used with another request. With `reject_busy`:

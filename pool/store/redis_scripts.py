@@ -112,11 +112,9 @@ class Scripts:
     ) -> Any:
         """What a script answers; `StoreUnavailable`, or `Internal` for a defect of the script."""
         answer = await self._servers.call(partition, self.packed(name, keys, words))
-        if isinstance(answer, ReplyError) and str(answer).startswith("NOSCRIPT"):
-            packed = self.packed(name, keys, words, by_text=True)
-            answer = await self._servers.call(partition, packed)
         if isinstance(answer, ReplyError):
-            raise fault(name, answer)
+            by_text = self.packed(name, keys, words, by_text=True)
+            return await self._by_text(partition, name, by_text, answer)
         return answer
 
     async def step(
@@ -138,8 +136,15 @@ class Scripts:
         rest = b"%b%b%b" % (bulk((b"%d" % count,)), names.packed, bulk(words))
         by_digest, by_text = self._calls[name]
         answer = await self._servers.call(names.partition, begin + by_digest + rest)
-        if isinstance(answer, ReplyError) and str(answer).startswith("NOSCRIPT"):
-            answer = await self._servers.call(names.partition, begin + by_text + rest)
+        if isinstance(answer, ReplyError):
+            return await self._by_text(names.partition, name, begin + by_text + rest, answer)
+        return answer
+
+    async def _by_text(self, partition: int, name: str, packed: bytes, error: ReplyError) -> Any:
+        """The answer to a call by its text, if by its digest the script was not known."""
+        if not str(error).startswith("NOSCRIPT"):
+            raise fault(name, error)
+        answer = await self._servers.call(partition, packed)
         if isinstance(answer, ReplyError):
             raise fault(name, answer)
         return answer
