@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pool.errors import InvalidRequest
-from pool.store.counters import Change, Counted
+from pool.store.counters import VALUE_MAX, VALUE_MIN, Change, Counted
 
-# What a counter may be: a whole number of 64 bits.
-VALUE_MIN: Final = -(2**63)
-VALUE_MAX: Final = 2**63 - 1
 # How many changes one step makes at most.
 CHANGES_MAX: Final = 1_000
-# Times later than this, in seconds, are no times (the year 33658).
-_TIME_MAX: Final = 1e12
-_is_name: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,256}").fullmatch
 
 
 class Kept(NamedTuple):
@@ -26,30 +19,10 @@ class Kept(NamedTuple):
     expires_at: float
 
 
-def check_changes(changes: Sequence[Change], known: Container[str] = ()) -> None:
-    """`InvalidRequest` if there are too many, or one has a name, number or time that is none.
-    `known`: names that have been checked before.
-    """
+def check_number(changes: Sequence[Change]) -> None:
+    """`InvalidRequest` if there are more than one step makes."""
     if len(changes) > CHANGES_MAX:
         raise InvalidRequest(f"at most {CHANGES_MAX} counters are changed at once", field="changes")
-    for change in changes:
-        limit = change.limit
-        if change.name not in known and not is_counter(change.name):
-            raise InvalidRequest(
-                "a counter's name must be 1 to 256 of A-Z a-z 0-9 _ - . : / @", field="name"
-            )
-        if not VALUE_MIN <= change.amount <= VALUE_MAX:
-            raise InvalidRequest("amount must fit into 64 bits", field="amount")
-        if limit is not None and not VALUE_MIN <= limit <= VALUE_MAX:
-            raise InvalidRequest("limit must fit into 64 bits", field="limit")
-        # neither is what is no number
-        if not 0 <= change.expires_at <= _TIME_MAX:
-            raise InvalidRequest("expires_at must be seconds since the epoch", field="expires_at")
-
-
-def is_counter(name: str) -> bool:
-    """Whether a counter may be called so."""
-    return _is_name(name) is not None
 
 
 def changed(

@@ -8,7 +8,7 @@ from typing import Final
 
 from pool.errors import StoreUnavailable
 from pool.store.counters import Change, Counted
-from pool.store.counting import changed, check_changes, value_of
+from pool.store.counting import changed, check_number, value_of
 
 # How many counters there may be.
 COUNTERS_MAX: Final = 500_000
@@ -35,7 +35,7 @@ class Counts:
     def change(self, changes: Sequence[Change], now: float) -> Counted:
         """Make all of them or none; `StoreUnavailable` if there is no room for new ones."""
         kept = self._kept
-        check_changes(changes, kept)
+        check_number(changes)
         counted, after = changed(changes, kept, now)
         before = len(kept)
         if before + len(after) > self._max:

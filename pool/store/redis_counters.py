@@ -8,8 +8,8 @@ from math import ceil
 from typing import Final
 
 from pool.ids import PARTITIONS
-from pool.store.counters import Change, Counted
-from pool.store.counting import check_changes, is_counter, out_of_range
+from pool.store.counters import Change, Counted, is_counter
+from pool.store.counting import check_number, out_of_range
 from pool.store.redis_part import RedisPart
 from pool.store.redis_scripts import Word
 
@@ -22,7 +22,7 @@ class RedisCounters(RedisPart):
 
     async def count(self, changes: Sequence[Change]) -> Counted:
         """See `Counters.count`."""
-        check_changes(changes)
+        check_number(changes)
         if not changes:
             return Counted([], None)
         keys = [self._key(change.name) for change in changes]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from pool.store.counters import Change, Counted
-from pool.store.counting import Kept, changed, check_changes, is_counter, value_of
+from pool.store.counters import Change, Counted, is_counter
+from pool.store.counting import Kept, changed, check_number, value_of
 from pool.store.sqlite_batch import Batch
 from pool.store.sqlite_part import SqlitePart
 from pool.store.sqlite_rows import Reading
@@ -17,7 +17,7 @@ class SqliteCounters(SqlitePart):
 
     async def count(self, changes: Sequence[Change]) -> Counted:
         """See `Counters.count`."""
-        check_changes(changes)
+        check_number(changes)
         return await self._write((), _count, changes)
 
     async def counts(self, names: Sequence[str]) -> Sequence[int]:
