@@ -22,6 +22,7 @@
     │   ├── LimitExceeded        its answer is larger than a turn may be
     │   └── ProviderError        the model's provider said no
     │       ├── ProviderOverloaded, ProviderRateLimited, ProviderTimeout     (lower the limit)
+    │       ├── ModelUnusable        (this model only: another one may do)
     │       └── ProviderBadRequest, ProviderAuthentication, ContextTooLong
     ├── DeadLetter               the turn crashed its actor too often
     └── Internal                 a defect of ours
@@ -184,6 +185,11 @@ class LimitExceeded(AgentFailed):
 class ProviderError(AgentFailed):
     """The provider of the model behind the agent refused or failed."""
 
+    @property
+    def of_the_model(self) -> bool:
+        """Whether the model failed, or its provider, and not what it was asked: another may do."""
+        return self.retryable
+
 
 class ProviderOverloaded(ProviderError):
     """The provider says it is overloaded (503, 529 and the like)."""
@@ -199,8 +205,19 @@ class ProviderTimeout(ProviderOverloaded):
     """The provider did not answer in time."""
 
 
+class ModelUnusable(ProviderError):
+    """The model is not there (404), or what comes from there is no answer of a model. Asked again
+    it would most likely be the same.
+    """
+
+    @property
+    def of_the_model(self) -> bool:
+        """It did."""
+        return True
+
+
 class ProviderBadRequest(ProviderError):
-    """The provider found the request itself wrong (400, 404, 422)."""
+    """The provider found the request itself wrong (400, 422)."""
 
 
 class ProviderAuthentication(ProviderError):

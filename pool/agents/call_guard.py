@@ -92,7 +92,7 @@ def _judge(passage: Passage, error: BaseException) -> None:
         error = error.error
     if not isinstance(error, ProviderError):
         passage.abandoned()
-    elif error.retryable:
+    elif error.of_the_model:
         passage.failed(error)
     else:
         # it works: what it was asked was wrong

@@ -120,11 +120,24 @@ def _helps(failed: Link, link: Link, error: ProviderError) -> bool:
         return link.context_tokens > failed.context_tokens
     if isinstance(error, ProviderAuthentication):
         return link.account != failed.account
-    return error.retryable
+    return error.of_the_model
+
+
+def may_pass(failures: Sequence[ProviderError]) -> bool:
+    """Whether it was the models that failed, so that asking later may help; one that found fault
+    with the request has spoken for all.
+    """
+    elsewhere = ContextTooLong | ProviderAuthentication
+    return any(each.of_the_model for each in failures) and all(
+        each.of_the_model or isinstance(each, elsewhere) for each in failures
+    )
 
 
 def worst(failures: Sequence[ProviderError]) -> ProviderError:
     """The failure to tell when all models failed: an overload if there was one, so that whoever
-    watches for it learns of it; else the first.
+    watches for it learns of it; else the first that may pass, so that whoever asked learns of that;
+    else the first.
     """
-    return next((each for each in failures if isinstance(each, ProviderOverloaded)), failures[0])
+    return min(
+        failures, key=lambda each: (not isinstance(each, ProviderOverloaded), not each.retryable)
+    )

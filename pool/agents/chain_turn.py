@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 from pool.agent import Context, TurnInput
-from pool.agents.chain import Chain, Link, following, worst
+from pool.agents.chain import Chain, Link, following, may_pass, worst
 from pool.agents.model import Answer, BrokenOff, Emit, Prompt
 from pool.errors import PoolError, ProviderError, ProviderOverloaded
 from pool.events import Event, ModelDecided, ModelStep, TextDelta
@@ -65,7 +65,7 @@ class ChainTurn:
             if not goes_on:
                 break
         failure = worst(failures)
-        if self._last_resort is None or not all(each.retryable for each in failures):
+        if self._last_resort is None or not may_pass(failures):
             raise failure
         await self._tell("degraded", None, failure.detail)
         await emit(TextDelta(self._last_resort))

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from pool.errors import (
     ContextTooLong,
+    ModelUnusable,
     ProviderAuthentication,
     ProviderBadRequest,
     ProviderError,
@@ -26,6 +27,22 @@ from pool.errors import (
 
 _CODE: Final = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 _TOO_LONG: Final = ("context_length_exceeded", "context length", "context window")
+# Not all providers say 404 of a model that they do not have.
+_NO_MODEL: Final = (
+    "model_not_found",
+    "model_decommissioned",
+    "invalid_model",
+    "unknown_model",
+    "model not found",
+    "model not exist",
+    "not a valid model",
+)
+# An empty account is told as a 429, and is none: it fills with no time.
+_NO_MONEY: Final = (
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "exceeded_current_quota_error",
+)
 _STATUS_OF_CODE: Final[dict[str, int]] = {
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
@@ -34,17 +51,26 @@ _STATUS_OF_CODE: Final[dict[str, int]] = {
     "server_error": 500,
     "api_error": 500,
     "timeout": 408,
+    "timeout_error": 408,
     "invalid_request_error": 400,
     "invalid_api_key": 401,
     "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "model_not_found": 404,
+    "not_found_error": 404,
+    "request_too_large": 413,
 }
 
 
 class Refusal(Struct, frozen=True):
-    """What a provider says is wrong: a short word for it, and words for people."""
+    """What a provider says is wrong: a short word for it, words for people, and the `type` of thing
+    that it is, if that is another short word.
+    """
 
     code: str = ""
     message: str = ""
+    type: str = ""
 
 
 class ErrorObject(Struct, frozen=True):
@@ -55,7 +81,8 @@ class ErrorObject(Struct, frozen=True):
     code: str | int | None = None
 
 
-class _Body(Struct, frozen=True):
+class _Body(ErrorObject, frozen=True):
+    # some leave the object around it out
     error: ErrorObject | str | None = None
 
 
@@ -65,18 +92,19 @@ _decode = msgspec.json.Decoder(_Body).decode
 def read_refusal(body: bytes) -> Refusal:
     """What an error's body says; nothing if it cannot be read."""
     try:
-        error = _decode(body).error
+        said = _decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return Refusal()
-    return Refusal() if error is None else refusal_of(error)
+    return refusal_of(said if said.error is None else said.error)
 
 
 def refusal_of(error: ErrorObject | str) -> Refusal:
     """What an error object says. Words that are not short codes do not count as one."""
     if isinstance(error, str):
         return Refusal(message=error)
-    words = (str(word) for word in (error.code, error.type) if word is not None)
-    return Refusal(next((word for word in words if _CODE.match(word)), ""), error.message or "")
+    said = (str(word) for word in (error.code, error.type) if word is not None)
+    code, kind, *_ = *(word for word in said if _CODE.match(word)), "", ""
+    return Refusal(code, error.message or "", kind)
 
 
 def refused(
@@ -90,10 +118,16 @@ def refused(
 
 
 def refused_midway(refusal: Refusal) -> ProviderError:
-    """The error for an error object inside a stream that had begun."""
-    code = refusal.code
-    status = int(code) if code.isdecimal() and len(code) == 3 else _STATUS_OF_CODE.get(code, 0)
-    return _error(status, code or "an error in the middle of the answer", refusal)
+    """The error for an error object where an answer had begun, or should have."""
+    status = _status_of(refusal.code) or _status_of(refusal.type)
+    return _error(status, refusal.code or "an error in the middle of the answer", refusal)
+
+
+def broken(detail: str) -> ProviderError:
+    """The failure of a provider that broke off, for whatever reason: it may pass."""
+    error = ProviderError(detail)
+    error.retryable = True
+    return error
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -118,20 +152,40 @@ def _until(date: str, now: float) -> float:
         return float("nan")
 
 
+def _status_of(word: str) -> int:
+    """The status that a short word stands for; 0: for none that is known."""
+    if word.isdecimal() and len(word) == 3 and word[0] in "45":
+        return int(word)
+    return _STATUS_OF_CODE.get(word, 0)
+
+
 def _error(status: int, said: str, refusal: Refusal) -> ProviderError:
-    text = f"{refusal.code} {refusal.message}".lower()
-    if status in (0, 400, 413, 422) and any(words in text for words in _TOO_LONG):
+    words = (refusal.code, refusal.type)
+    text = " ".join((*words, refusal.message)).lower()
+    if status == 413 or (status in (0, 400, 422) and any(each in text for each in _TOO_LONG)):
         return ContextTooLong(f"the conversation is too long for the model ({said})")
-    if status in (401, 402, 403):
+    if status in (404, 405, 410) or (
+        status in (0, 400, 403, 422) and any(each in text for each in _NO_MODEL)
+    ):
+        return ModelUnusable(f"the model's provider has no such model at this address ({said})")
+    if status in (401, 402, 403) or any(each in _NO_MONEY for each in words):
         return ProviderAuthentication(
             f"the model's provider did not accept the credentials, or their account ({said})"
         )
+    return _failure(status, said)
+
+
+def _failure(status: int, said: str) -> ProviderError:
+    """The error for a status that needs no words."""
     if status == 429:
         return ProviderRateLimited(f"the model's provider is called too often ({said})")
     if status in (408, 504, 524):
         return ProviderTimeout(f"the model's provider did not answer in time ({said})")
-    if status in (500, 502, 503, 529) or 520 <= status <= 527:
+    # some say 409 for a lock they did not get, 424 for a model behind them that failed
+    if status in (409, 424, 425) or (status >= 500 and status not in (501, 505)):
         return ProviderOverloaded(f"the model's provider is overloaded or failing ({said})")
     if 400 <= status < 500:
         return ProviderBadRequest(f"the model's provider found the request wrong ({said})")
-    return ProviderError(f"the model's provider failed ({said})")
+    if not status:
+        return broken(f"the model's provider failed ({said})")
+    return ModelUnusable(f"the model's provider does not answer as one ({said}): check base_url")

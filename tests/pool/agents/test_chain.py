@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
+from pool.agents.chain import worst
 from pool.agents.conversation import ModelSaid, UserSaid
 from pool.agents.model import Answer, BrokenOff, Emit, Prompt
 from pool.agents.routing import Route, Routing
 from pool.errors import (
     ContextTooLong,
+    ModelUnusable,
     ProviderAuthentication,
     ProviderBadRequest,
     ProviderError,
@@ -108,6 +110,17 @@ async def test_what_would_be_the_same_elsewhere_is_not_passed_on(error):
     assert other.asked == []
 
 
+async def test_model_that_is_not_there_is_left_at_once():
+    """Asked again it would not be there either; another one may be."""
+    first = FailingModel(ModelUnusable("404"))
+    agent = chained(first, FailingModel(FROM_B), calls=shared(retries=2))
+
+    _, ctx = await answered(agent)
+
+    assert (ctx.text, decided(ctx)) == ("from b", [("fell_back", "b", "a: 404")])
+    assert len(first.asked) == 1
+
+
 async def test_credentials_that_are_refused_may_do_elsewhere():
     """A model with other credentials is asked."""
     agent = chained(FailingModel(ProviderAuthentication("401")), FailingModel(FROM_B))
@@ -151,6 +164,8 @@ async def test_model_that_was_left_is_not_asked_again_in_the_turn():
         ([gone(), overloaded()], ProviderOverloaded),
         ([overloaded(), ContextTooLong("long")], ProviderOverloaded),
         ([gone(), gone()], ProviderError),
+        ([ModelUnusable("404"), gone()], ProviderError),
+        ([ModelUnusable("404"), ModelUnusable("404")], ModelUnusable),
     ],
     ids=str,
 )
@@ -229,6 +244,16 @@ async def test_wrong_requests_do_not_open_a_breaker():
             await answered(agent)
 
     assert len(first.asked) == 3
+
+
+async def test_model_that_is_not_there_opens_its_breaker():
+    """It is not asked in vain in each turn."""
+    first = FailingModel(ModelUnusable("404"))
+    agent = chained(first, FailingModel(FROM_B), calls=shared(breaker_failures=2))
+    for _ in range(3):
+        _, ctx = await answered(agent)
+
+    assert (len(first.asked), decided(ctx)[0][0]) == (2, "skipped")
 
 
 async def test_answer_that_broke_off_counts_against_the_model():
@@ -384,7 +409,16 @@ async def test_turn_that_cannot_wait_for_its_place_asks_the_next_model():
 # --- the last resort
 
 
-@pytest.mark.parametrize("failures", [[overloaded()], [gone(), overloaded()]], ids=str)
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [overloaded()],
+        [gone(), overloaded()],
+        [ModelUnusable("404"), overloaded()],
+        [overloaded(), ProviderAuthentication("401")],
+    ],
+    ids=str,
+)
 async def test_last_resort_answers_when_all_failed(failures):
     """The turn completes with the configured text, marked, and readers learn why."""
     agent = chained(*map(FailingModel, failures), last_resort="Sorry.")
@@ -394,6 +428,20 @@ async def test_last_resort_answers_when_all_failed(failures):
     assert (end.status, end.marks, ctx.text) == ("done", ("degraded",), "Sorry.")
     assert decided(ctx)[-1] == ("degraded", "", "overloaded")
     assert "usage" not in ctx.kinds
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [overloaded(), ProviderBadRequest("wrong")],
+        [ProviderAuthentication("401"), ContextTooLong("long")],
+    ],
+    ids=str,
+)
+async def test_last_resort_does_not_hide_what_is_wrong_with_the_request(failures):
+    """A request that a model found wrong, or keys that none accepts, are for somebody to mend."""
+    with pytest.raises(type(worst(failures))):
+        await answered(chained(*map(FailingModel, failures), last_resort="Sorry."))
 
 
 async def test_last_resort_is_nothing_that_a_model_said():

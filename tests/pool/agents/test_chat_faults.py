@@ -10,6 +10,7 @@ import pytest
 from pool.agents.chat import chat
 from pool.errors import (
     ContextTooLong,
+    ModelUnusable,
     ProviderAuthentication,
     ProviderBadRequest,
     ProviderError,
@@ -37,7 +38,7 @@ async def failure(*replies: Reply, **options: Any) -> ProviderError:
         (400, b"", ProviderBadRequest),
         (400, b'{"error": {"code": "context_length_exceeded"}}', ContextTooLong),
         (401, b"", ProviderAuthentication),
-        (404, b"<html>", ProviderBadRequest),
+        (404, b"<html>", ModelUnusable),
         (500, b"", ProviderOverloaded),
         (529, b"", ProviderOverloaded),
         (504, b"", ProviderTimeout),

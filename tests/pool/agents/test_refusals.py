@@ -15,6 +15,7 @@ from pool.agents.refusals import (
 )
 from pool.errors import (
     ContextTooLong,
+    ModelUnusable,
     ProviderAuthentication,
     ProviderBadRequest,
     ProviderError,
@@ -30,7 +31,10 @@ NOW = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
     ("status", "kind", "retryable"),
     [
         (400, ProviderBadRequest, False),
-        (404, ProviderBadRequest, False),
+        (404, ModelUnusable, False),
+        (405, ModelUnusable, False),
+        (410, ModelUnusable, False),
+        (413, ContextTooLong, False),
         (422, ProviderBadRequest, False),
         (401, ProviderAuthentication, False),
         (402, ProviderAuthentication, False),
@@ -45,8 +49,12 @@ NOW = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
         (520, ProviderOverloaded, True),
         (527, ProviderOverloaded, True),
         (529, ProviderOverloaded, True),
-        (301, ProviderError, False),
-        (501, ProviderError, False),
+        (530, ProviderOverloaded, True),
+        (409, ProviderOverloaded, True),
+        (424, ProviderOverloaded, True),
+        (204, ModelUnusable, False),
+        (301, ModelUnusable, False),
+        (501, ModelUnusable, False),
     ],
 )
 def test_status_decides_the_error(status, kind, retryable):
@@ -69,6 +77,38 @@ def test_status_decides_the_error(status, kind, retryable):
 def test_conversation_that_is_too_long_is_told_apart(refusal):
     """A 400 about the context's length is not just a bad request."""
     assert type(refused(400, {}, refusal, now=NOW)) is ContextTooLong
+
+
+@pytest.mark.parametrize(
+    ("status", "refusal"),
+    [
+        (403, Refusal("model_not_found", "", "invalid_request_error")),
+        (400, Refusal("model_decommissioned")),
+        (400, Refusal("1500", "", "invalid_model")),
+        (400, Refusal("400", "no/such is not a valid model ID")),
+        (400, Refusal("invalid_request_error", "Model Not Exist")),
+    ],
+    ids=str,
+)
+def test_model_that_is_not_there_is_told_apart(status, refusal):
+    """Whatever status the provider has for it, it is neither a wrong request nor a wrong key."""
+    assert type(refused(status, {}, refusal, now=NOW)) is ModelUnusable
+
+
+@pytest.mark.parametrize(
+    ("status", "refusal"),
+    [
+        (429, Refusal("insufficient_quota")),
+        (429, Refusal("429", "", "exceeded_current_quota_error")),
+        (400, Refusal("billing_hard_limit_reached")),
+    ],
+    ids=str,
+)
+def test_empty_account_is_no_rate_limit(status, refusal):
+    """It does not fill by waiting: another account is needed."""
+    error = refused(status, {}, refusal, now=NOW)
+
+    assert (type(error), error.retryable) == (ProviderAuthentication, False)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +136,12 @@ def test_time_to_wait_is_read_from_the_headers(headers, wait_s):
 @pytest.mark.parametrize(
     ("body", "refusal"),
     [
-        (b'{"error": {"message": "no", "type": "t", "code": "c"}}', Refusal("c", "no")),
+        (b'{"error": {"message": "no", "type": "t", "code": "c"}}', Refusal("c", "no", "t")),
         (b'{"error": {"message": "no", "type": "t", "code": null}}', Refusal("t", "no")),
         (b'{"error": {"code": 429}}', Refusal("429", "")),
         (b'{"error": {"code": "two words", "type": "t"}}', Refusal("t", "")),
         (b'{"error": "no"}', Refusal("", "no")),
+        (b'{"object": "error", "message": "no", "code": "c"}', Refusal("c", "no")),
         (b'{"detail": "no"}', Refusal()),
         (b"<html>", Refusal()),
         (b"\xff", Refusal()),
@@ -124,6 +165,10 @@ def test_body_of_an_error_is_read_if_it_can_be(body, refusal):
         (ErrorObject(code="context_length_exceeded"), ContextTooLong),
         (ErrorObject(message="out of the context window"), ContextTooLong),
         (ErrorObject(type="invalid_request_error"), ProviderBadRequest),
+        (ErrorObject(code="bad_tool", type="invalid_request_error"), ProviderBadRequest),
+        (ErrorObject(code="gone_for_now", type="server_error"), ProviderOverloaded),
+        (ErrorObject(code="model_not_found"), ModelUnusable),
+        (ErrorObject(code="insufficient_quota"), ProviderAuthentication),
         (ErrorObject(code="something"), ProviderError),
         ("it broke", ProviderError),
     ],
@@ -131,6 +176,11 @@ def test_body_of_an_error_is_read_if_it_can_be(body, refusal):
 def test_error_inside_a_stream_is_told_by_its_code(error, kind):
     """An error object in the middle of an answer gives the same errors as a status would."""
     assert type(refused_midway(refusal_of(error))) is kind
+
+
+def test_error_inside_a_stream_that_nobody_knows_may_pass():
+    """The request had been accepted: it was the provider that broke."""
+    assert refused_midway(Refusal("something")).retryable
 
 
 def test_words_of_the_provider_are_not_passed_on():
