@@ -9,13 +9,16 @@ import msgspec
 from msgspec import Struct
 
 from pool.agents.model import Answer, AskedCall
-from pool.agents.refusals import ErrorObject, refusal_of, refused_midway
-from pool.errors import ProviderError
+from pool.agents.refusals import ErrorObject, broken, refusal_of, refused_midway
+from pool.errors import ModelUnusable, ProviderError
 from pool.events import Event, ReasoningDelta, TextDelta
 
 # A model that asks for more than this in one step is not working but broken.
 _MAX_CALLS: Final = 128
 _MAX_ARGUMENTS_CHARS: Final = 2**20
+# Reasons to finish that mean that the provider gave up, as some say it instead of an error.
+_GAVE_UP: Final = ("error", "abort", "insufficient_system_resource")
+_NO_CHUNK: Final = "the model's provider sent what is not a chat completion"
 
 
 class _FunctionDelta(Struct, gc=False):
@@ -97,12 +100,7 @@ class AnswerReader:
                 break
             if not each:
                 continue
-            try:
-                chunk = _decode(each)
-            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-                raise ProviderError(
-                    "the model's provider sent what is not a chat completion"
-                ) from error
+            chunk = _chunk(each)
             if chunk.choices:
                 choice = chunk.choices[0]
                 if choice.delta is not None:
@@ -115,9 +113,14 @@ class AnswerReader:
 
     def answer(self) -> Answer:
         """The whole answer; `ProviderError` if it ended before it was complete."""
-        if self._finish is None and not self.done:
-            raise _retryable("the model's provider ended its answer before it was complete")
         text = "".join(self._texts)
+        # some never give a reason: then there has to be an answer at least
+        if self._finish is None and not (self.done and (text or self._calls)):
+            raise broken("the model's provider ended its answer before it was complete")
+        if self._finish in _GAVE_UP:
+            raise broken(
+                f"the model's provider gave up in the middle of the answer ({self._finish})"
+            )
         if self._finish == "content_filter" and not text:
             raise ProviderError("the model's provider withheld the answer (content_filter)")
         calls = tuple(call.whole() for call in self._calls)
@@ -166,7 +169,7 @@ class AnswerReader:
             call = self._growing.get(delta.index)
             if call is None or call.is_other(delta):
                 if len(self._calls) >= _MAX_CALLS:
-                    raise ProviderError(
+                    raise ModelUnusable(
                         f"the model asked for more than {_MAX_CALLS} tool calls at once"
                     )
                 call = self._growing[delta.index] = _GrowingCall()
@@ -198,7 +201,7 @@ class _GrowingCall:
         if function.arguments:
             self._chars += len(function.arguments)
             if self._chars > _MAX_ARGUMENTS_CHARS:
-                raise ProviderError(
+                raise ModelUnusable(
                     f"the model wrote more than {_MAX_ARGUMENTS_CHARS} characters of tool arguments"
                 )
             self._arguments.append(function.arguments)
@@ -207,7 +210,12 @@ class _GrowingCall:
         return AskedCall(self._ref, self._name, "".join(self._arguments))
 
 
-def _retryable(detail: str) -> ProviderError:
-    error = ProviderError(detail)
-    error.retryable = True
-    return error
+def _chunk(data: bytes) -> _Chunk:
+    try:
+        return _decode(data)
+    except (msgspec.ValidationError, RecursionError) as error:
+        # whole, and something else: that is how this provider speaks
+        raise ModelUnusable(_NO_CHUNK) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # cut or garbled on its way
+        raise broken(_NO_CHUNK) from error

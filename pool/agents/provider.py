@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 import aiohttp
 
 from pool.agents.model import Answer, BrokenOff, Emit
-from pool.agents.refusals import read_refusal, refused
+from pool.agents.refusals import Refusal, broken, read_refusal, refused, refused_midway
 from pool.agents.sse import EventData
-from pool.errors import ProviderError, ProviderTimeout
+from pool.errors import ModelUnusable, ProviderError, ProviderTimeout
 from pool.events import Event
 from pool.guard.breaker import Breaker
 
@@ -87,10 +88,7 @@ class Provider:
             if response.status != 200:
                 raise await self._refusal(response)
             if response.content_type in _NO_STREAM:
-                raise ProviderError(
-                    f"the model's provider answered {response.content_type}, not a stream: "
-                    "check base_url"
-                )
+                raise await self._no_stream(response)
             events = EventData()
             while not reader.done and (data := await self._read(response)):
                 for event in reader.take(events.feed(data)):
@@ -133,19 +131,31 @@ class Provider:
             raise self._broken(error, "broke off its answer") from error
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> ProviderError:
-        body = bytearray()
-        while len(body) < _MAX_REFUSAL_BYTES and (data := await self._read(response)):
-            body += data
-        return refused(
-            response.status, response.headers, read_refusal(bytes(body)), now=time.time()
+        refusal = read_refusal(await self._beginning(response))
+        return refused(response.status, response.headers, refusal, now=time.time())
+
+    async def _no_stream(self, response: aiohttp.ClientResponse) -> ProviderError:
+        refusal = read_refusal(await self._beginning(response))
+        if refusal != Refusal():
+            # some say 200 first and then what is wrong
+            return refused_midway(refusal)
+        return ModelUnusable(
+            f"the model's provider answered {response.content_type}, not a stream: check base_url"
         )
+
+    async def _beginning(self, response: aiohttp.ClientResponse) -> bytes:
+        """As much of a body as comes, up to a limit."""
+        body = bytearray()
+        # the status has said the most already: that the rest does not come changes nothing of it
+        with suppress(ProviderError):
+            while len(body) < _MAX_REFUSAL_BYTES and (data := await self._read(response)):
+                body += data
+        return bytes(body)
 
     def _broken(self, error: Exception, what: str) -> ProviderError:
         if isinstance(error, asyncio.TimeoutError):
             return ProviderTimeout(f"the model's provider was silent for {self._timeout_s:g} s")
-        failed = ProviderError(f"the model's provider {what} ({type(error).__name__})")
-        failed.retryable = True
-        return failed
+        return broken(f"the model's provider {what} ({type(error).__name__})")
 
 
 async def _finish(response: aiohttp.ClientResponse) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pool.errors import ProviderError
+from pool.errors import ModelUnusable
 
 
 class EventData:
@@ -19,7 +19,7 @@ class EventData:
         self._max_bytes = max_bytes
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The data of the events that are complete now; `ProviderError` if one is too long."""
+        """The data of the events that are complete now; `ModelUnusable` if one is too long."""
         if b"\n" not in data and b"\r" not in data:
             # Nothing ends here. A very long event is thus not searched again with each piece.
             self._keep(data)
@@ -38,7 +38,7 @@ class EventData:
 
     def _keep(self, rest: bytes) -> None:
         if len(self._kept) + len(rest) > self._max_bytes:
-            raise ProviderError(
+            raise ModelUnusable(
                 f"the model's provider sent an event of more than {self._max_bytes} bytes"
             )
         self._kept += rest

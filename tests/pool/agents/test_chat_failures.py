@@ -15,7 +15,7 @@ from pool.agents.chat import chat
 from pool.agents.chat_agent import ChatAgent
 from pool.agents.model_spec import ModelSpec
 from pool.agents.routing import Route
-from pool.errors import ProviderError, ProviderOverloaded
+from pool.errors import ProviderBadRequest, ProviderError, ProviderOverloaded
 from pool.telemetry.metrics import Metrics
 from pool.turn import TurnRequest
 from tests.support.agents import pooled
@@ -193,6 +193,87 @@ async def test_answer_that_broke_off_is_not_told_twice(first, then, breaks):
 
     assert failed.value.retryable
     assert (len(a.requests), b.requests, decided(ctx)) == (1, [], [])
+
+
+ODD_STREAMS = {
+    # how a stream goes on that has not ended well: what it says then, how often model a is asked
+    "error": ([OVERLOADED], 2),
+    "unknown error": ([b'data: {"error": "it broke"}\n\n'], 2),
+    "empty": ([], 2),
+    "done alone": ([b"data: [DONE]\n\n"], 2),
+    "gave up": ([chunk({}, "error"), b"data: [DONE]\n\n"], 2),
+    "unfinished": ([chunk({"role": "assistant", "content": ""})], 2),
+    "cut json": ([b'data: {"choices": [{"del\n\n'], 2),
+    "other json": ([b'data: {"choices": "what"}\n\n'], 1),
+    "model not found": ([b'data: {"error": {"code": "model_not_found"}}\n\n'], 1),
+}
+
+
+@pytest.mark.parametrize(("raw", "asked"), ODD_STREAMS.values(), ids=ODD_STREAMS.keys())
+async def test_odd_stream_of_which_nothing_was_told_goes_on_to_the_next_model(raw, asked):
+    """What may pass is tried again at the same model first; what would not is left at once."""
+    rules = CallRules(retries=1, retry_first_s=0.001, retry_max_s=0.01)
+    async with (
+        ModelServer(lambda asked: Reply(raw=raw)) as a,
+        ModelServer([Reply(text="from b")]) as b,
+        opened(1, a, b, calls=rules) as (agent,),
+    ):
+        _, ctx = await answered(agent, ctx=context())
+
+    assert (ctx.text, len(a.requests), decided(ctx)[-1][0]) == ("from b", asked, "fell_back")
+
+
+# all that do not end an answer of which something came
+BROKEN_STREAMS = {name: raw for name, (raw, _) in ODD_STREAMS.items() if name != "done alone"}
+
+
+@pytest.mark.parametrize("raw", BROKEN_STREAMS.values(), ids=BROKEN_STREAMS.keys())
+async def test_odd_stream_of_which_something_was_told_fails_the_turn(raw):
+    """What readers saw cannot be taken back: neither model says it once more."""
+    seen = asyncio.Event()
+    reply = Reply(raw=[chunk({"content": "once upon"}), *raw], hold=seen)
+    async with (
+        ModelServer([reply]) as a,
+        ModelServer() as b,
+        opened(1, a, b, calls=CallRules(retries=1), last_resort="sorry") as (agent,),
+    ):
+        ctx = context()
+        turn = asyncio.ensure_future(answered(agent, ctx=ctx))
+        await ctx.until(len)
+        seen.set()
+        with pytest.raises(ProviderError):
+            await turn
+
+    assert (ctx.text, len(a.requests), b.requests, decided(ctx)) == ("once upon", 1, [], [])
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (Reply(status=404, body=b'{"error": {"code": "model_not_found"}}'), "from b"),
+        (Reply(status=404), "from b"),
+        (Reply(status=307, headers={"Location": "http://127.0.0.1:9/"}), "from b"),
+        (Reply(raw=[b"<html>"], headers={"Content-Type": "text/html"}), "from b"),
+        (Reply(status=400), ""),
+        (Reply(status=422, body=b'{"detail": []}'), ""),
+    ],
+    ids=["model", "path", "elsewhere", "page", "wrong", "invalid"],
+)
+async def test_model_that_is_not_there_is_no_wrong_request(reply, text):
+    """The next model is asked in place of one that is not there; nobody what is wrong anyway."""
+    async with (
+        ModelServer([reply]) as a,
+        ModelServer(lambda asked: Reply(text="from b")) as b,
+        opened(1, a, b, calls=CallRules(retries=2)) as (agent,),
+    ):
+        ctx = context()
+        if text:
+            await answered(agent, ctx=ctx)
+        else:
+            with pytest.raises(ProviderBadRequest):
+                await answered(agent, ctx=ctx)
+
+    assert (ctx.text, len(b.requests)) == (text, int(bool(text)))
 
 
 async def test_connection_that_breaks_before_anything_was_said_is_tried_again():

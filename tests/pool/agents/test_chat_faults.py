@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from pool.agents.chat import chat
 from pool.errors import (
@@ -22,6 +23,8 @@ from tests.support.chat_over_http import ask, opened
 from tests.support.model_server import ModelServer, Reply, chunk
 
 pytestmark = pytest.mark.real_time
+
+JSON = {"Content-Type": "application/json"}
 
 
 async def failure(*replies: Reply, **options: Any) -> ProviderError:
@@ -72,6 +75,23 @@ async def test_very_long_refusal_is_not_read_whole():
     assert type(error) is ProviderOverloaded
 
 
+async def test_refusal_that_breaks_off_is_still_a_refusal():
+    """The status decides, although the words that go with it do not come."""
+
+    class Hasty(ModelServer):
+        async def _answer(self, request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(status=400)
+            await response.prepare(request)
+            await response.write(b'{"error"')
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+
+    async with Hasty() as server, opened(server) as agent:
+        with pytest.raises(ProviderBadRequest):
+            await ask(agent)
+
+
 async def test_provider_that_is_not_there_may_be_tried_again():
     """A refused connection is the provider's error, without the address in it."""
     async with ModelServer() as server:
@@ -108,13 +128,14 @@ async def test_broken_stream_is_a_typed_error(reply):
     [
         (Reply(raw=[b"data: {nonsense\n\n"]), "not a chat completion"),
         (Reply(raw=[b'data: {"error": "broken"}\n\n']), "in the middle of the answer"),
+        (Reply(raw=[b'{"error": {"code": 502}}'], headers=JSON), "overloaded or failing (502)"),
         (Reply(raw=[b"data: " + b"x" * 2**19] * 4), "an event of more than 1048576 bytes"),
         (
-            Reply(raw=[b"{}"], headers={"Content-Type": "application/json"}),
+            Reply(raw=[b"{}"], headers=JSON),
             "answered application/json, not a stream: check base_url",
         ),
     ],
-    ids=["json", "error", "endless", "content type"],
+    ids=["json", "error", "error after 200", "endless", "content type"],
 )
 async def test_malformed_stream_is_a_typed_error(reply, words):
     """What cannot be read as a stream of chunks fails the turn and says why."""

@@ -7,7 +7,7 @@ import pytest
 
 from pool.agents.model import AskedCall
 from pool.agents.openai_answer import AnswerReader
-from pool.errors import ProviderBadRequest, ProviderError, ProviderRateLimited
+from pool.errors import ModelUnusable, ProviderBadRequest, ProviderError, ProviderRateLimited
 from pool.events import ReasoningDelta, TextDelta
 
 DONE = b"[DONE]"
@@ -132,6 +132,57 @@ def test_answer_that_stops_before_its_end_may_be_tried_again():
     assert broken.value.retryable
 
 
+def test_done_alone_is_no_answer():
+    """A stream that says that it is through and has said nothing, not even why, broke off."""
+    reader = AnswerReader("m")
+    reader.take([delta(), DONE])
+
+    with pytest.raises(ProviderError, match="before it was complete") as broken:
+        reader.answer()
+    assert broken.value.retryable
+
+
+@pytest.mark.parametrize(
+    "chunks", [[delta(content="all")], [call(0, "c", "add", "{}")], [delta("stop")]], ids=str
+)
+def test_done_ends_an_answer(chunks):
+    """Without a reason to finish there has to be something; with one a model may say nothing."""
+    reader = AnswerReader("m")
+    reader.take([*chunks, DONE])
+
+    assert reader.answer().text in ("all", "")
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
+def test_provider_that_gives_up_has_not_answered(reason):
+    """Some say it as a reason to finish; half an answer is not taken for a whole one."""
+    reader = AnswerReader("m")
+    reader.take([delta(content="once"), delta(reason), DONE])
+
+    with pytest.raises(ProviderError, match=f"gave up .*{reason}") as broken:
+        reader.answer()
+    assert broken.value.retryable
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"choices": [{"del', b"upstream error", b"\xff"], ids=str)
+def test_chunk_that_was_cut_may_be_tried_again(data):
+    """What is no JSON was broken on its way, and may not be the next time."""
+    with pytest.raises(ProviderError) as broken:
+        AnswerReader("m").take([data])
+    assert broken.value.retryable
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[]", b'{"choices": 3}', b'{"choices":' + b"[" * 100_000],
+    ids=["array", "type", "deep"],
+)
+def test_chunk_of_something_else_is_this_providers_way(data):
+    """What is JSON and no chunk will be the same again: only another model may do."""
+    with pytest.raises(ModelUnusable):
+        AnswerReader("m").take([data])
+
+
 @pytest.mark.parametrize(
     "data",
     [b"{", b"[]", b'"text"', b'{"choices": 3}', b"\xff", b'{"choices":' + b"[" * 100_000],
@@ -163,7 +214,7 @@ def test_calls_and_their_arguments_are_bounded():
     """A model that never stops asking is stopped."""
     many, long = AnswerReader("m"), AnswerReader("m")
 
-    with pytest.raises(ProviderError, match="more than 128 tool calls"):
+    with pytest.raises(ModelUnusable, match="more than 128 tool calls"):
         many.take([call(index, f"c{index}", "x") for index in range(200)])
-    with pytest.raises(ProviderError, match="characters of tool arguments"):
+    with pytest.raises(ModelUnusable, match="characters of tool arguments"):
         long.take([call(0, "c", "x", "y" * 2**19) for _ in range(3)])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool.agents.sse import EventData
-from pool.errors import ProviderError
+from pool.errors import ModelUnusable
 
 STREAM = (
     b"data: one\n\n: a comment\n\nevent: x\ndata: two\nid: 3\n\ndata:three\n\ndata: a\ndata: b\n\n"
@@ -58,7 +58,7 @@ def test_event_without_end_is_refused(piece):
         for _ in range(60):
             events.feed(piece)
 
-    with pytest.raises(ProviderError, match="more than 100 bytes"):
+    with pytest.raises(ModelUnusable, match="more than 100 bytes"):
         feed_for_ever()
 
 
