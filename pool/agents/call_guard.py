@@ -51,10 +51,11 @@ class CallGuard:
         deadline = self._clock() + left_s
 
         async def once(failure: PoolError | None) -> T:
+            self._check()
             if self._pace is not None:
-                if self._breaker is not None:
-                    self._breaker.check()
                 await self._pace.wait(deadline - self._clock())
+                # what came up meanwhile
+                self._check()
             return await judged(failure)
 
         async def judged(failure: PoolError | None) -> T:
@@ -79,6 +80,14 @@ class CallGuard:
         return await self._retrying(
             once, budget=self._budget, deadline=deadline, useful=self._may_help
         )
+
+    def _check(self) -> None:
+        """`BreakerOpen` if a breaker lets no call through: before a place is taken in the pace, and
+        before anybody is told of a call that would not be made.
+        """
+        for breaker in (self._breaker, self._reach):
+            if breaker is not None:
+                breaker.check()
 
     def _may_help(self) -> bool:
         """Whether a breaker would let a further call through."""

@@ -311,6 +311,23 @@ async def test_retry_ends_when_the_breaker_opens():
     assert len(first.asked) == 2
 
 
+async def test_retry_that_the_providers_breaker_refuses_is_not_told():
+    """It opened during the pause: what is not made is no retry, and takes no place in the pace."""
+    calls = shared(retries=1, breaker_failures=2, retry_first_s=1.0, calls_max=10)
+    first = FailingModel(overloaded(), FROM_A)
+    turn = asyncio.ensure_future(answered(chained(first, FailingModel(FROM_B), calls=calls)))
+    await asyncio.sleep(0.1)
+
+    reach = calls.reach("at-a")
+    assert reach is not None
+    for _ in range(2):
+        reach.enter().failed(gone())
+    _, ctx = await turn
+
+    assert ([step for step, _, _ in decided(ctx)], len(first.asked)) == (["skipped"], 1)
+    assert asyncio.get_running_loop().time() <= 1.0
+
+
 async def test_probe_that_has_begun_to_answer_lets_others_through():
     """A model that speaks works, however long it goes on."""
     held = asyncio.Event()
