@@ -81,7 +81,7 @@ class RetryBudget:
         self.left = _AT_FIRST
 
     def earn(self) -> None:
-        """A call is made for the first time."""
+        """A call was made for the first time. One that a breaker refused was not."""
         self.left = min(_SAVED_MAX, self.left + self._share)
 
     def take(self) -> bool:
@@ -116,13 +116,16 @@ class Retrying:
         is raised. No pause goes past `deadline` (on the clock); there is none unless it is `useful`
         to try again.
         """
-        budget.earn()
         try:
-            return await call(None)
+            answer = await call(None)
         except PoolError as error:
+            budget.earn()
             if not error.retryable:
                 raise
             failure = error
+        else:
+            budget.earn()
+            return answer
 
         tries = _Tries(
             call,

@@ -10,6 +10,7 @@ import pytest
 import stamina
 
 from pool.errors import ConfigError, PoolError, ProviderBadRequest, ProviderOverloaded
+from pool.guard.breaker import BreakerOpen
 from pool.guard.retrying import RetryBudget, Retrying, RetryRule, pause_s
 
 RULE = RetryRule(retries=2, first_s=1.0, max_s=8.0)
@@ -139,6 +140,16 @@ async def test_retries_are_at_most_a_fifth_of_the_calls():
             await retrying()(call, budget=budget, deadline=FOREVER_S)
 
     assert made == 200 + 40 + 2
+
+
+async def test_call_that_was_not_made_earns_no_retry():
+    """What a breaker refuses does not save up retries for the provider that it spares."""
+    budget = RetryBudget()
+    for _ in range(50):
+        with pytest.raises(BreakerOpen):
+            await retrying()(Script(BreakerOpen("a", 1.0)), budget=budget, deadline=FOREVER_S)
+
+    assert budget.left == RetryBudget().left
 
 
 def test_saved_retries_have_a_limit():
