@@ -66,10 +66,15 @@ class Provider:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=None,
-                sock_connect=min(_CONNECT_S, self._timeout_s),
+                # the name's look-up as well, which `sock_connect` leaves out
+                connect=self._connect_s,
                 sock_read=self._timeout_s,
             ),
         )
+
+    @property
+    def _connect_s(self) -> float:
+        return min(_CONNECT_S, self._timeout_s)
 
     async def close(self) -> None:
         """Close the client and its connection."""
@@ -153,6 +158,10 @@ class Provider:
         return bytes(body)
 
     def _broken(self, error: Exception, what: str) -> ProviderError:
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return ProviderTimeout(
+                f"the model's provider could not be reached within {self._connect_s:g} s"
+            )
         if isinstance(error, asyncio.TimeoutError):
             return ProviderTimeout(f"the model's provider was silent for {self._timeout_s:g} s")
         return broken(f"the model's provider {what} ({type(error).__name__})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -104,6 +105,20 @@ async def test_provider_that_is_not_there_may_be_tried_again():
 
     assert failed.value.retryable
     assert "127.0.0.1" not in str(failed.value)
+
+
+async def test_provider_whose_name_is_not_found_in_time_is_given_up(monkeypatch):
+    """The look-up of its name is part of reaching it; nobody is told that it was silent."""
+
+    async def hang(*_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(aiohttp.connector.DefaultResolver, "resolve", hang)
+    agent = chat("openai:test", base_url="http://provider.invalid/v1", timeout_s=0.1)()
+    await agent.open()
+    with pytest.raises(ProviderTimeout, match=r"could not be reached within 0\.1 s"):
+        await asyncio.wait_for(ask(agent), 10.0)
+    await agent.close()
 
 
 @pytest.mark.parametrize(
