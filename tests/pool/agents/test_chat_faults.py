@@ -113,7 +113,7 @@ async def test_provider_whose_name_is_not_found_in_time_is_given_up(monkeypatch)
     async def hang(*_: Any, **__: Any) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(aiohttp.connector.DefaultResolver, "resolve", hang)
+    monkeypatch.setattr(aiohttp.DefaultResolver, "resolve", hang)
     agent = chat("openai:test", base_url="http://provider.invalid/v1", timeout_s=0.1)()
     await agent.open()
     with pytest.raises(ProviderTimeout, match=r"could not be reached within 0\.1 s"):
