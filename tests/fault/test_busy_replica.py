@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,11 @@ async def test_a_full_replica_hands_turns_to_one_with_room(tmp_path: Path, burst
         assert account.again == 0
 
 
+# each of its three processes may take seconds to start on a busy machine
+@pytest.mark.real_time(90)
 async def test_what_never_ran_has_no_attempts(tmp_path: Path) -> None:
-    """Of a burst one turn runs, the others wait. The replica is killed twice: only the one that ran
-    is the worse for it.
+    """Of a burst one turn runs, the others wait. The replica is killed twice: only those that ran
+    then are the worse for it.
     """
     environ = {"ACTORPOOL_AGENTS_AGENT_MAX": "1"}
     with redis_server() as redis, fleet(1, redis.url, tmp_path, environ=environ) as replicas:
@@ -71,17 +74,22 @@ async def test_what_never_ran_has_no_attempts(tmp_path: Path) -> None:
             turns = await asyncio.gather(*submits)
 
             async def one_runs() -> bool:
+                # whichever it is: after a restart it may be another one
+                runs = replicas.runs.all()
+                here = sum(run.pid == replicas[0].process.process.pid for run in runs)
                 found = [await store.turn(turn) for turn in turns]
-                return sum(turn is not None and turn.state == "running" for turn in found) == 1
+                known = {turn.id: turn.attempt for turn in found if turn and turn.attempt}
+                return here == 1 and known == Counter(run.turn_id for run in runs)
 
             for _ in range(2):
-                await eventually(one_runs, "the store knows that one runs and the others wait")
+                await eventually(one_runs, "one runs, and the store knows which ever ran")
                 replicas[0].kill()
                 await asyncio.to_thread(replicas[0].start)
-            await eventually(one_runs, "the store knows that one runs and the others wait")
+            await eventually(one_runs, "one runs, and the store knows which ever ran")
             replicas.runs.open("gate")
             for turn in turns:
                 ended = await caller.ended(turn)
                 assert ended["state"] == "completed"
                 assert ended["attempt"] == len(replicas.runs.of(turn))
-        await audit(redis.url, replicas.runs, accepted=turns)
+        account = await audit(redis.url, replicas.runs, accepted=turns)
+        assert account.again == 2
