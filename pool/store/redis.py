@@ -14,7 +14,7 @@ from typing import Final
 from pool.errors import ConfigError
 from pool.store.limits import Retention
 from pool.store.redis_cabinet import RedisCabinet
-from pool.store.redis_check import check_server
+from pool.store.redis_check import check_layout, check_server
 from pool.store.redis_counters import RedisCounters
 from pool.store.redis_heart import BEATS_PER_LEASE, Heart
 from pool.store.redis_keys import KeySpace
@@ -92,8 +92,8 @@ class RedisStore(RedisSharing, RedisOutbox, RedisTransfer, RedisCabinet, RedisCo
         return f"<RedisStore {self._servers!r}>"
 
     async def open(self) -> None:
-        """See `Store.open`. `ConfigError` if this Redis cannot be used: too old, or it refuses us
-        something. `StoreUnavailable` if it is not there.
+        """See `Store.open`. `ConfigError` if this Redis cannot be used: too old, it refuses us
+        something, or what it has is of another layout. `StoreUnavailable` if it is not there.
         """
         self._loop = asyncio.get_running_loop()
         checked = set()
@@ -102,6 +102,7 @@ class RedisStore(RedisSharing, RedisOutbox, RedisTransfer, RedisCabinet, RedisCo
             if link.address not in checked:
                 checked.add(link.address)
                 await check_server(link, self._url, self._scripts, self._keys, key, self._timeout_s)
+        await check_layout(self._servers, self._url, self._scripts, self._keys)
 
     async def close(self) -> None:
         """See `Store.close`. What an owner still holds that has not left is free after a lease."""

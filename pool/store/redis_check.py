@@ -1,4 +1,6 @@
-"""What is looked at before a Redis is used: its version, our permissions, what would lose data."""
+"""What is looked at before a Redis is used: its version, our permissions, what would lose data, and
+the layout of what it has.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,23 @@ import structlog
 from hiredis import ReplyError
 
 from pool.errors import ConfigError
-from pool.store.redis_keys import KeySpace
+from pool.ids import PARTITIONS
+from pool.store.redis_keys import COMMON, LAYOUT, KeySpace
 from pool.store.redis_link import RedisLink, ask
-from pool.store.redis_scripts import Scripts
+from pool.store.redis_scripts import Scripts, fault
+from pool.store.redis_servers import RedisServers
 from pool.store.redis_url import RedisUrl
-from pool.store.redis_wire import pack
+from pool.store.redis_wire import code_of, pack
 from pool.store.urls import OPTION
 
 _log = structlog.get_logger("pool.store.redis")
 
 _OLDEST: Final = (6, 2)
+_OTHER_LAYOUT: Final = (
+    "use the program that wrote what is there, or another database or Redis; to carry the sessions "
+    "over, `actorpool migrate` them with that program into a SQLite file, and from there with this "
+    "one"
+)
 
 
 async def check_server(
@@ -48,6 +57,41 @@ async def check_server(
     if missing:
         _lacking(url, missing)
     _warn(link, info)
+
+
+async def check_layout(
+    servers: RedisServers, url: RedisUrl, scripts: Scripts, keys: KeySpace
+) -> None:
+    """`ConfigError` if what is there has another layout than ours, or sessions and no layout. It is
+    named if there is nothing yet: of several who start at once the first names it for all.
+    """
+    found = await _layout(servers, url, keys)
+    if found is None and await _has_sessions(scripts, keys):
+        # of a store that was opened beside us: its layout came first
+        found = await _layout(servers, url, keys)
+        if found is None:
+            _refuse(url, f"it has sessions of a program that names no layout: {_OTHER_LAYOUT}")
+    if found is None:
+        found = await scripts.run(COMMON, "layout", (keys.layout,))
+    if found != LAYOUT.encode():
+        text = found.decode("ascii", "backslashreplace")
+        _refuse(url, f"its layout is {text!r}, this program's is {LAYOUT!r}: {_OTHER_LAYOUT}")
+
+
+async def _layout(servers: RedisServers, url: RedisUrl, keys: KeySpace) -> bytes | None:
+    answer = await servers.call(COMMON, pack(("GET", keys.layout)))
+    if not isinstance(answer, ReplyError):
+        named: bytes | None = answer
+        return named
+    if code_of(answer) == "NOPERM":
+        _lacking(url, [_permission("GET", str(answer), keys.layout)])
+    raise fault("GET", answer)
+
+
+async def _has_sessions(scripts: Scripts, keys: KeySpace) -> bool:
+    """Whether any partition lists some: not one key is looked for, however many there are."""
+    lists = [(number, keys.of_partition(number, "tenants")) for number in range(PARTITIONS)]
+    return any(await scripts.command_all([(number, ("EXISTS", key)) for number, key in lists]))
 
 
 async def _missing(link: RedisLink, scripts: Scripts, key: str) -> list[str]:

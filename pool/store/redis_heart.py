@@ -162,7 +162,8 @@ class Heart:
     def _packed(self, partition: int, owners: Sequence[str], *, by_text: bool) -> bytes:
         if partition == COMMON:
             words = [word for owner in owners for word in (owner, self.status_of(owner))]
-            return self._scripts.packed("member", [self._keys.replicas], words, by_text=by_text)
+            keys = [self._keys.replicas, self._keys.layout]
+            return self._scripts.packed("member", keys, words, by_text=by_text)
         key = self._keys.of_partition(partition, "alive")
         return self._scripts.packed("beat", [key], owners, by_text=by_text)
 

@@ -15,8 +15,11 @@ from pool.ids import PARTITIONS, check_id, partition
 from pool.store.base import SessionKey
 from pool.store.redis_wire import bulk
 
-# Where what belongs to no partition is found: the list of replicas.
+# Where what belongs to no partition is found: the list of replicas, the name of the layout.
 COMMON: Final = PARTITIONS
+# The layout of all that is kept: names and kinds of keys, and what they hold. It rises whenever
+# programs from before and after a change would misread, or break, what the other writes.
+LAYOUT: Final = "1"
 # How many sessions' names are kept ready.
 _KEPT: Final = 4096
 _NUMBERS: Final = {tag: number for number, tag in enumerate(TAGS)}
@@ -79,6 +82,8 @@ class KeySpace:
             raise ConfigError("store.prefix", prefix, "write letters, digits, - and _")
         self.prefix = prefix
         self.replicas = f"{prefix}:replicas"
+        # in the slot of the replicas, whose beats keep it
+        self.layout = f"{prefix}:{{{self.replicas}}}:layout"
         self.everybody = f"{prefix}:all"
         self._heads = [f"{prefix}:{{{tag}}}:" for tag in TAGS]
         # a turn asks for them twice at least; `InvalidRequest` if the key is made of no ids

@@ -25,8 +25,8 @@ class RedisOwners(RedisPart):
         """See `Sharing.join`. A thread keeps the owner alive, and one connection listens."""
         await self._nudges.add(owner, nudged)
         await self._show(owner)
-        status = self._heart.status_of(owner)
-        await self._scripts.run(COMMON, "member", (self._keys.replicas,), (owner, status))
+        keys = (self._keys.replicas, self._keys.layout)
+        await self._scripts.run(COMMON, "member", keys, (owner, self._heart.status_of(owner)))
         self._heart.add(owner)
 
     async def leave(self, owner: str) -> None:

@@ -17,7 +17,7 @@ from hiredis import ReplyError
 from pool.errors import Internal, PoolError
 from pool.store.codec_plain import encode_row
 from pool.store.limits import Retention
-from pool.store.redis_keys import SessionNames
+from pool.store.redis_keys import LAYOUT, SessionNames
 from pool.store.redis_servers import RedisServers
 from pool.store.redis_wire import bulk, code_of, pack, unavailable
 
@@ -47,7 +47,7 @@ _OF_SESSIONS: Final[Mapping[str, Sequence[str]]] = {
 _OTHERS: Final = (
     *("beat", "member", "members", "orphans", "due", "take", "put_off", "settle", "unlist"),
     *("put", "documents", "remove", "count"),
-    "probe",
+    *("probe", "layout"),
 )
 # How many batches of events a session's log keeps, and dead letters a partition.
 BATCHES_MAX: Final = 20_000
@@ -189,8 +189,13 @@ def _limits(retention: Retention, lease_s: float, prefix: str) -> str:
         "DEAD_MAX": DEAD_MAX,
     }
     lines = [f"local {name} = {max(1, int(value))}" for name, value in limits.items()]
-    texts = {"SESSION_TTL": int(session_ms), "LOG_TTL": int(min(session_ms, events_ms))}
-    lines += [f"local {name} = '{value}'" for name, value in {**texts, "PREFIX": prefix}.items()]
+    texts = {
+        "SESSION_TTL": int(session_ms),
+        "LOG_TTL": int(min(session_ms, events_ms)),
+        "PREFIX": prefix,
+        "STORE_LAYOUT": LAYOUT,
+    }
+    lines += [f"local {name} = '{value}'" for name, value in texts.items()]
     return "\n".join([*lines, ""])
 
 

@@ -92,6 +92,7 @@ async def test_a_user_needs_nothing_dangerous() -> None:
         (("-unsubscribe",), "lacks +unsubscribe: grant"),
         (("-ping", "-subscribe", "-unsubscribe"), "+ping, +subscribe on &ap:*, +unsubscribe"),
         (("resetkeys", "~other:*"), "~ap:*"),
+        (("resetkeys", "~ap:{?}:*"), "~ap:*"),
         (("resetchannels", "&other:*"), "&ap:*"),
     ],
 )

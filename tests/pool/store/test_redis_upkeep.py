@@ -138,4 +138,4 @@ async def test_a_delivery_of_a_deleted_session_is_gone() -> None:
             await store.delete_session(S1)
             assert list(await store.take_deliveries(10, 0.0)) == []
             left = server.execute("KEYS", "*")
-            assert {key.rpartition(":")[2] for key in left} <= {"alive"}
+            assert {key.rpartition(":")[2] for key in left} <= {"alive", "layout"}
