@@ -32,6 +32,14 @@ class BudgetChange(Struct, frozen=True, kw_only=True):
     usd: float | None = None
     since: float = 0.0
 
+    def over(self, before: BudgetChange) -> BudgetChange:
+        """This change, with the limits of an earlier one where it has none."""
+        return replace(
+            self,
+            tokens=before.tokens if self.tokens is None else self.tokens,
+            usd=before.usd if self.usd is None else self.usd,
+        )
+
     def applied(self, budget: Budget) -> Budget:
         """The budget with these limits; one that it does not have in its configuration it does not
         get. What is set aside for a turn is no more than the limit.
@@ -87,15 +95,8 @@ class BudgetChanges:
         """
         budget = self._known(name)
         _check(budget, tokens, usd)
-        before = await self._cabinet.get(KIND, name)
-        known = BudgetChange(name=name) if before is None else _decode(before)
-        change = BudgetChange(
-            name=name,
-            tokens=known.tokens if tokens is None else tokens,
-            usd=known.usd if usd is None else usd,
-            since=self._wall(),
-        )
-        await self._cabinet.put(KIND, [Document(name, msgspec.json.encode(change))])
+        change = BudgetChange(name=name, tokens=tokens, usd=usd, since=self._wall())
+        change = await self._keep(change)
         await self.refresh()
         return change
 
@@ -138,6 +139,15 @@ class BudgetChanges:
     async def stop(self) -> None:
         """Look no more."""
         await self._looking.stop()
+
+    async def _keep(self, change: BudgetChange) -> BudgetChange:
+        """Keep a change with what it leaves as it was, also if that is changed meanwhile."""
+        while True:
+            before = await self._cabinet.get(KIND, change.name)
+            whole = change if before is None else change.over(_decode(before))
+            document = Document(change.name, msgspec.json.encode(whole))
+            if await self._cabinet.replace(KIND, before, document):
+                return whole
 
     def _known(self, name: str) -> Budget:
         budget = self.configured.get(name)

@@ -19,6 +19,12 @@ class Cabinet(Protocol):
     async def put(self, kind: str, documents: Sequence[Document]) -> None:
         """Keep these, each in the place of one of the same id; all or none."""
 
+    async def replace(self, kind: str, before: bytes | None, document: Document) -> bool:
+        """Keep a document in the place of this one of the same id (None: where there is none);
+        False, and nothing has changed, if another is kept. True if it is kept already: to do it
+        again does no harm.
+        """
+
     async def get(self, kind: str, id: str) -> bytes | None:  # noqa: A002 - the word of the protocol
         """The document; None if there is none."""
 

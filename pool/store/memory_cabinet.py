@@ -81,6 +81,17 @@ class MemoryCabinet:
         if documents:
             self._drawers.put(kind, documents)
 
+    async def replace(self, kind: str, before: bytes | None, document: Document) -> bool:
+        """See `Cabinet.replace`. `StoreUnavailable` if there is no room."""
+        check_documents(kind, [document])
+        kept = self._drawers.drawer(kind).data.get(document.id)
+        if kept == document.data:
+            return True
+        if kept != before:
+            return False
+        self._drawers.put(kind, [document])
+        return True
+
     async def get(self, kind: str, id: str) -> bytes | None:  # noqa: A002 - the word of the protocol
         """See `Cabinet.get`."""
         return self._drawers.drawer(kind).data.get(id)

@@ -36,6 +36,14 @@ class RedisCabinet(RedisPart):
             words = [word for each in documents for word in (each.id, each.data)]
             await self._scripts.run(drawer.partition, "put", drawer.keys, words)
 
+    async def replace(self, kind: str, before: bytes | None, document: Document) -> bool:
+        """See `Cabinet.replace`."""
+        check_documents(kind, [document])
+        drawer = self._drawer(kind)
+        words = (*document,) if before is None else (*document, before)
+        replaced: int = await self._scripts.run(drawer.partition, "replace", drawer.keys, words)
+        return replaced == 1
+
     async def get(self, kind: str, id: str) -> bytes | None:  # noqa: A002 - the word of the protocol
         """See `Cabinet.get`."""
         if not is_filed(kind, id):

@@ -44,9 +44,11 @@ _OF_SESSIONS: Final[Mapping[str, Sequence[str]]] = {
     "delete": ("queue",),
     "upkeep": ("log",),
 }
+# Scripts that change documents, behind filing.lua.
+_OF_DOCUMENTS: Final = ("put", "replace", "remove")
 _OTHERS: Final = (
     *("beat", "member", "members", "orphans", "due", "take", "put_off", "settle", "unlist"),
-    *("put", "documents", "remove", "count"),
+    *("documents", "count"),
     *("probe", "layout"),
 )
 # How many batches of events a session's log keeps, and dead letters a partition.
@@ -84,7 +86,9 @@ class Scripts:
     def set_ahead(self, micros: int) -> None:
         """Let the scripts' clock go ahead of Redis's, so that tests need not wait."""
         begin = f"{self._limits}local AHEAD_US = {micros}\n"
-        needs = {name: ("common", name) for name in _OTHERS} | {
+        needs: dict[str, Sequence[str]] = {name: ("common", name) for name in _OTHERS}
+        needs |= {name: ("common", "filing", name) for name in _OF_DOCUMENTS}
+        needs |= {
             name: ("common", "session", *needed, name) for name, needed in _OF_SESSIONS.items()
         }
         self.texts = {name: begin + "".join(map(_read, files)) for name, files in needs.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 
 from pool.store.cabinet import Document
@@ -19,6 +20,11 @@ class SqliteCabinet(SqlitePart):
         check_documents(kind, documents)
         if documents:
             await self._write((), _put, kind, documents)
+
+    async def replace(self, kind: str, before: bytes | None, document: Document) -> bool:
+        """See `Cabinet.replace`."""
+        check_documents(kind, [document])
+        return await self._write((), _replace, kind, before, document)
 
     async def get(self, kind: str, id: str) -> bytes | None:  # noqa: A002 - the word of the protocol
         """See `Cabinet.get`."""
@@ -52,6 +58,16 @@ def _put(batch: Batch, kind: str, documents: Sequence[Document]) -> None:
     _count_change(batch, kind)
 
 
+def _replace(batch: Batch, kind: str, before: bytes | None, document: Document) -> bool:
+    kept = _kept(batch.db, kind, document.id)
+    if kept == document.data:
+        return True
+    if kept != before:
+        return False
+    _put(batch, kind, [document])
+    return True
+
+
 def _remove(batch: Batch, kind: str, document_id: str) -> bool:
     removed = batch.db.execute(
         "DELETE FROM documents WHERE kind = ? AND id = ?", (kind, document_id)
@@ -70,7 +86,11 @@ def _count_change(batch: Batch, kind: str) -> None:
 
 
 def _get(reading: Reading, kind: str, document_id: str) -> bytes | None:
-    row = reading.db.execute(
+    return _kept(reading.db, kind, document_id)
+
+
+def _kept(db: sqlite3.Connection, kind: str, document_id: str) -> bytes | None:
+    row = db.execute(
         "SELECT data FROM documents WHERE kind = ? AND id = ?", (kind, document_id)
     ).fetchone()
     return None if row is None else row[0]

@@ -55,6 +55,48 @@ async def test_a_document_takes_the_place_of_one_of_the_same_id(opening: Opening
         assert await _listed(store, "key", 10) == [Document("a", b"3"), Document("b", b"1")]
 
 
+async def test_a_document_takes_the_place_of_the_one_that_was_read(opening: Opening) -> None:
+    """If that is still there, or none still is where there was none; else nothing has changed."""
+    async with opening() as (store, _):
+        assert await store.replace("key", None, Document("a", b"1"))
+        before = await store.changes("key")
+        assert not await store.replace("key", None, Document("a", b"2"))
+        assert not await store.replace("key", b"0", Document("a", b"2"))
+        assert not await store.replace("key", b"", Document("b", b"2"))
+        assert await _listed(store, "key", 10) == [Document("a", b"1")]
+        assert await store.changes("key") == before
+        assert await store.replace("key", b"1", Document("a", b""))
+        assert await store.changes("key") > before
+        assert await store.replace("key", b"", Document("a", bytes(range(256))))
+        assert await _listed(store, "key", 10) == [Document("a", bytes(range(256)))]
+
+
+async def test_a_document_that_took_its_place_may_be_put_there_again(opening: Opening) -> None:
+    """Who lost the answer hears that it is kept; it was no further change."""
+    async with opening() as (store, _):
+        await store.put("key", _named("a"))
+        assert await store.replace("key", b"a", Document("a", b"b"))
+        changes = await store.changes("key")
+        assert await store.replace("key", b"a", Document("a", b"b"))
+        assert await store.changes("key") == changes
+        assert await _listed(store, "key", 10) == [Document("a", b"b")]
+
+
+async def test_of_many_who_read_the_same_one_takes_its_place(opening: Opening) -> None:
+    """The others are told, and nothing is lost when they read again."""
+    async with opening() as (store, _):
+
+        async def add(number: int) -> None:
+            while True:
+                before = await store.get("key", "a")
+                added = number if before is None else number + int(before)
+                if await store.replace("key", before, Document("a", b"%d" % added)):
+                    return
+
+        await asyncio.gather(*(add(2**number) for number in range(10)))
+        assert await store.get("key", "a") == b"1023"
+
+
 async def test_kinds_never_meet(opening: Opening) -> None:
     """Neither when they are read nor when something is removed."""
     async with opening() as (store, _):
@@ -152,6 +194,8 @@ async def test_a_document_has_a_largest_size(opening: Opening) -> None:
         assert await store.get("key", "a") == largest
         with pytest.raises(InvalidRequest, match="document b has 65537 bytes, more than 65536"):
             await store.put("key", [Document("b", largest + b"x")])
+        with pytest.raises(InvalidRequest, match="document a has 65537 bytes, more than 65536"):
+            await store.replace("key", largest, Document("a", largest + b"x"))
 
 
 async def test_so_many_documents_are_put_at_once(opening: Opening) -> None:
@@ -172,6 +216,8 @@ async def test_nothing_is_kept_under_a_bad_name(opening: Opening, bad: str) -> N
         for kind, document_id in ((bad, "a"), ("key", bad)):
             with pytest.raises(InvalidRequest):
                 await store.put(kind, [Document(document_id, b"")])
+            with pytest.raises(InvalidRequest):
+                await store.replace(kind, None, Document(document_id, b""))
         assert await store.changes("key") == 0
 
 

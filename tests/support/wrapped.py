@@ -194,6 +194,9 @@ class WrappedStore:
     async def put(self, kind: str, documents: Sequence[Document]) -> None:
         await self.around("put", lambda: self.store.put(kind, documents))
 
+    async def replace(self, kind: str, before: bytes | None, document: Document) -> bool:
+        return await self.around("replace", lambda: self.store.replace(kind, before, document))
+
     async def get(self, kind: str, id: str) -> bytes | None:  # noqa: A002 - the word of the protocol
         return await self.around("get", lambda: self.store.get(kind, id))
 

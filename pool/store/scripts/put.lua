@@ -1,13 +1,8 @@
 -- Keep documents of a kind.
 --
--- KEYS: 1 ap:{p}:docs:<kind>         HASH id = document
---       2 ap:{p}:docs:<kind>:ids     ZSET ids, all with the score 0: in their own order
---       3 ap:{p}:docs:<kind>:changes STRING a number that only grows
+-- KEYS: see filing.lua
 -- ARGV: id, document, and so on
 for i = 1, #ARGV, 2 do
-  call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  call('ZADD', KEYS[2], 0, ARGV[i])
+  file(ARGV[i], ARGV[i + 1])
 end
--- what a failover lost is not counted again as the same number
-local changes = tonumber(call('GET', KEYS[3])) or 0
-call('SET', KEYS[3], int(math.max(changes + 1, now)))
+count_change()

@@ -17,7 +17,7 @@ from pool.store.base import Store
 from pool.store.cabinet import Document
 from tests.contract.stores import Opening, every_store
 from tests.support.spending import NOON, Clock, a_turn, memory
-from tests.support.stores import FailingStore
+from tests.support.stores import FailingStore, YieldingStore
 
 TEAM = Budget(name="team", usd=0.01, reserve_usd=0.01)
 EACH = Budget(name="each", scope="tenant", tokens=1_000, period="day")
@@ -94,6 +94,22 @@ async def test_what_is_not_given_stays_as_it_was_changed() -> None:
     assert here.limit("both") == (20, 2)
     (change,) = await here.changes.list()
     assert (change.name, change.since) == ("both", NOON)
+
+
+@every_store
+async def test_limits_that_are_changed_at_once_are_all_kept(opening: Opening) -> None:
+    """By the same process and by others: each changes one of them."""
+    names = [f"both{number}" for number in range(5)]
+    both = [Budget(name=name, tokens=10, usd=1) for name in names]
+    async with opening() as (store, _):
+        here, there = Process(store, both), Process(YieldingStore(store), both)
+        await asyncio.gather(
+            *(here.changes.set(name, tokens=20) for name in names),
+            *(there.changes.set(name, usd=2) for name in names),
+            *(there.changes.set(name, usd=2) for name in names),
+        )
+        kept = [(each.name, each.tokens, each.usd) for each in await here.changes.list()]
+        assert kept == [(name, 20, 2) for name in names]
 
 
 @pytest.mark.parametrize(
