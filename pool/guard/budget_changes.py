@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from time import time
 from typing import Final
@@ -78,6 +79,8 @@ class BudgetChanges:
         self._apply = apply
         self._wall = wall
         self._changes = -1
+        # one after the other: what was read earlier is not gone by later
+        self._following = asyncio.Lock()
         self._looking = Looking(
             self.refresh, name="budgets", away="it is not known which budgets have other limits"
         )
@@ -121,15 +124,16 @@ class BudgetChanges:
 
     async def refresh(self) -> None:
         """Follow the store."""
-        changes = await self._cabinet.changes(KIND)
-        if changes == self._changes:
-            return
-        budgets = dict(self.configured)
-        for change in await self.list():
-            if change.name in budgets:
-                budgets[change.name] = change.applied(budgets[change.name])
-        self._apply(tuple(budgets.values()))
-        self._changes = changes
+        async with self._following:
+            changes = await self._cabinet.changes(KIND)
+            if changes == self._changes:
+                return
+            budgets = dict(self.configured)
+            for change in await self.list():
+                if change.name in budgets:
+                    budgets[change.name] = change.applied(budgets[change.name])
+            self._apply(tuple(budgets.values()))
+            self._changes = changes
 
     async def start(self) -> None:
         """Look at once, then every second, if there are budgets."""

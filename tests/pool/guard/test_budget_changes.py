@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import pytest
 
@@ -17,12 +18,13 @@ from pool.store.base import Store
 from pool.store.cabinet import Document
 from tests.contract.stores import Opening, every_store
 from tests.support.spending import NOON, Clock, a_turn, memory
-from tests.support.stores import FailingStore, YieldingStore
+from tests.support.stores import FailingStore, WrappedStore, YieldingStore
 
 TEAM = Budget(name="team", usd=0.01, reserve_usd=0.01)
 EACH = Budget(name="each", scope="tenant", tokens=1_000, period="day")
 CONFIGURED = (TEAM, EACH)
 WITHIN_S = 2.0
+T = TypeVar("T")
 
 
 class Process:
@@ -110,6 +112,27 @@ async def test_limits_that_are_changed_at_once_are_all_kept(opening: Opening) ->
         )
         kept = [(each.name, each.tokens, each.usd) for each in await here.changes.list()]
         assert kept == [(name, 20, 2) for name in names]
+
+
+class SlowOnce(WrappedStore):
+    """Its first list of documents comes late."""
+
+    late = True
+
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        found = await call()
+        if name == "documents" and self.late:
+            self.late = False
+            for _ in range(100):
+                await asyncio.sleep(0)
+        return found
+
+
+async def test_what_was_read_before_a_change_does_not_undo_it_here() -> None:
+    """Also if it comes late: who has changed a limit finds it changed."""
+    here = Process(SlowOnce(memory(Clock())))
+    await asyncio.gather(here.changes.set("team", usd=5), here.changes.set("each", tokens=7))
+    assert (here.limit("team"), here.limit("each")) == ((None, 5), (7, None))
 
 
 @pytest.mark.parametrize(
