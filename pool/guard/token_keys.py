@@ -22,6 +22,8 @@ _LARGEST_BYTES: Final = 2**20
 _MOST_KEYS: Final = 100
 # An unknown name is no reason to fetch more often, in seconds.
 _REFRESH_S: Final = 60.0
+# While there are none they are tried for as often, in seconds.
+_FIRST_S: Final = 1.0
 # Keys are fetched anew when they are this old, while the old ones go on counting.
 _STALE_S: Final = 300.0
 # A key that the issuer no longer publishes counts no longer than this, unless it cannot be asked.
@@ -78,7 +80,7 @@ class PublishedKeys:
         if self._keys is None:
             raise StoreUnavailable(
                 "the keys that tokens are checked with cannot be had; try again",
-                retry_after_s=max(1.0, self._tried_at + _REFRESH_S - self._clock()),
+                retry_after_s=_FIRST_S,
             )
         return found
 
@@ -114,7 +116,7 @@ class PublishedKeys:
     def _begin(self) -> asyncio.Task[None] | None:
         """The fetch that is under way, perhaps from now on; None if it is too soon for one."""
         if self._fetching is None:
-            pause_s = _REFRESH_S if self._keys is not None else 1.0
+            pause_s = _REFRESH_S if self._keys is not None else _FIRST_S
             if self._clock() - self._tried_at < pause_s:
                 return None
             self._tried_at = self._clock()

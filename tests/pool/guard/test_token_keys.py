@@ -176,8 +176,10 @@ async def test_without_keys_nobody_is_told_that_the_token_is_bad(answer):
         assert caught.value.retryable
         assert issuer.asked == 1
         issuer.answer = None
-        clock.now += 2
+        assert caught.value.retry_after_s is not None
+        clock.now += caught.value.retry_after_s
         assert await tokens.verify(text)
+        assert caught.value.retry_after_s == 1
 
 
 async def test_keys_that_are_had_outlive_an_outage_of_the_issuer():
