@@ -45,7 +45,7 @@ async def budgets(server: Server, request: Request) -> Answer:
     """`GET /v1/budgets`"""
     asked: BudgetsQuery = request.options
     user = request.principal.user if asked.user is UNSET else asked.user
-    return await _told(server, whose(server, request, asked.tenant), user)
+    return _told(await _rows(server, whose(server, request, asked.tenant), user))
 
 
 async def change(server: Server, request: Request) -> Answer:
@@ -60,7 +60,10 @@ async def change(server: Server, request: Request) -> Answer:
     given = {"tokens": asked.tokens, "usd": asked.usd}.items()
     what = ", ".join(f"{unit} {number}" for unit, number in given if number is not UNSET)
     _note(server, request, "admin.set_budget", name, what)
-    return await _told(server, request.principal.tenant, request.principal.user, only=name)
+    tenant, user = request.principal.tenant, request.principal.user
+    # of another tenant's it is told too: an admin may ask about all of them
+    rows = await _rows(server, tenant, user, name) or await _rows(server, None, user, name)
+    return _told(rows)
 
 
 async def reset(server: Server, request: Request) -> Answer:
@@ -71,17 +74,20 @@ async def reset(server: Server, request: Request) -> Answer:
     return Reply(204)
 
 
-async def _told(
-    server: Server, tenant: str | None, user: str, *, only: str | None = None
-) -> Answer:
+async def _rows(
+    server: Server, tenant: str | None, user: str, only: str | None = None
+) -> list[BudgetRow]:
     ledger = server.pool.ledger
     accounts = await ledger.budgets.accounts(tenant, user, tuple(server.pool.specs))
     configured = ledger.budget_changes.configured
-    rows = [
+    return [
         budget_row(account, configured[account.budget.name])
         for account in accounts
         if only in (None, account.budget.name)
     ]
+
+
+def _told(rows: list[BudgetRow]) -> Answer:
     return json(200, msgspec.json.encode(BudgetsBody(rows)))
 
 

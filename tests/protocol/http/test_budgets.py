@@ -143,6 +143,23 @@ async def test_whom_budgets_are_told_to() -> None:
             assert response.status == status
 
 
+async def test_a_changed_budget_is_told_whosever_it_is() -> None:
+    """An admin may see those of other tenants: one of them is told as it is after the change."""
+    acme = Budget(name="acme", scope="tenant", of="acme", tokens=5)
+    bob = Budget(name="bob", scope="user", of="acme/bob", tokens=5)
+    each = Budget(name="each", scope="tenant", tokens=5)
+    async with guarded({"a": spender()}, engine=costs(acme, bob, each)) as (peer, keys):
+        admin = keys.of("rival", "admin")
+        found = {}
+        for name in ("acme", "bob", "each"):
+            response = await peer.request(
+                "PATCH", f"/v1/budgets/{name}", json={"tokens": 7}, headers=admin
+            )
+            (row,) = (await response.json())["budgets"]
+            found[row["name"]] = (row["subject"], row["tokens"]["limit"])
+        assert found == {"acme": ("acme", 7), "bob": ("acme/bob", 7), "each": ("rival", 7)}
+
+
 async def test_a_change_is_an_audit_record(tmp_path: Path) -> None:
     """Who it was, which budget, and what to; what was refused changed nothing."""
     path = tmp_path / "audit"
