@@ -7,6 +7,7 @@ chain goes on in it. Copying and truncating it is what the log is to find out.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import time
@@ -27,6 +28,7 @@ Fsync = Literal["always", "never"]
 # A line is not longer: names and ids in it are bounded.
 _TAIL_BYTES: Final = 64 * 1024
 _OWNER_ONLY: Final = 0o600
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 # The pause before a file that another process has is tried again, in seconds.
 _AGAIN_S: Final = 0.05
 
@@ -74,15 +76,13 @@ class FileSink:
             return self._head()
         except OSError as error:
             self._end()
-            remedy = f"the audit log cannot be opened: {error.strerror}"
-            raise ConfigError("audit", str(self._path), remedy) from None
+            raise _unopened(self._path, error) from None
         except ConfigError:
             self._end()
             raise
 
     def _open(self, wait_s: float) -> int:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        fd = os.open(self._path, flags, _OWNER_ONLY)
+        fd = os.open(self._path, _FLAGS | os.O_CREAT, _OWNER_ONLY)
         try:
             _lock(fd, wait_s)
             self._size = os.fstat(fd).st_size
@@ -96,12 +96,8 @@ class FileSink:
         return fd
 
     def _head(self) -> Head | None:
-        tail = os.pread(self._fd, _TAIL_BYTES, max(0, self._size - _TAIL_BYTES))
-        heads = (head_of(line) for line in reversed(tail.splitlines()))
-        head = next((head for head in heads if head is not None), None)
-        if tail and head is None:
-            remedy = "is no audit log: name a file of its own, or move this one away"
-            raise ConfigError("audit", str(self._path), remedy)
+        tail = _tail(self._fd, self._size)
+        head = _last_head(self._path, tail)
         if tail and not tail.endswith(b"\n"):
             # a crash in the middle of a line: what follows is not to be part of it
             self._write(b"\n")
@@ -149,6 +145,50 @@ class FileSink:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def check_file(path: Path) -> None:
+    """`ConfigError` if no audit log can be opened there. Nothing is made for that, and another
+    process may have the file.
+    """
+    try:
+        _probe(path)
+    except OSError as error:
+        raise _unopened(path, error) from None
+
+
+def _probe(path: Path) -> None:
+    try:
+        fd = os.open(path, _FLAGS)
+    except FileNotFoundError:
+        # it would be made
+        path.parent.stat()
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+        return
+    try:
+        _last_head(path, _tail(fd, os.fstat(fd).st_size))
+    finally:
+        os.close(fd)
+
+
+def _tail(fd: int, size: int) -> bytes:
+    return os.pread(fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+
+
+def _last_head(path: Path, tail: bytes) -> Head | None:
+    """The head of the chain in what a file ends with; `ConfigError` if it is something else."""
+    heads = (head_of(line) for line in reversed(tail.splitlines()))
+    head = next((head for head in heads if head is not None), None)
+    if tail and head is None:
+        remedy = "is no audit log: name a file of its own, or move this one away"
+        raise ConfigError("audit", str(path), remedy)
+    return head
+
+
+def _unopened(path: Path, error: OSError) -> ConfigError:
+    remedy = f"the audit log cannot be opened: {error.strerror}"
+    return ConfigError("audit", str(path), remedy)
 
 
 def _lock(fd: int, wait_s: float) -> None:

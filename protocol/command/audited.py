@@ -13,7 +13,7 @@ import click
 
 from pool.errors import ConfigError, StoreUnavailable
 from pool.guard.audit import Audit
-from pool.guard.audit_file import FileSink
+from pool.guard.audit_file import FileSink, check_file
 from pool.guard.audit_records import Seal
 from pool.guard.audit_store import StoreSink
 from pool.store.base import Store
@@ -58,6 +58,14 @@ def audit_of(
         return Audit(StoreSink(store), chain=chain, seal=seal, config=settings)
     sink = FileSink(Path(settings.to + beside), fsync=settings.fsync, wait_s=wait_s)
     return Audit(sink, chain=chain, seal=seal, config=settings, heads=store)
+
+
+def check_audit(settings: AuditSettings, store: Store) -> None:
+    """`ConfigError` if a server could not open the audit log that is configured. Nothing is made
+    for that, and a server may have it open.
+    """
+    if audit_of(settings, store, chain="check") is not None and settings.to != "store":
+        check_file(Path(settings.to))
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from pool import AgentPool
 from protocol.authenticate.config import said
 from protocol.authenticate.tokens import token_door
 from protocol.command import places
-from protocol.command.audited import seal_of
+from protocol.command.audited import check_audit
 from protocol.command.costs import check_costs
 from protocol.command.guards import check_guards
 from protocol.command.load import load
@@ -30,11 +30,11 @@ def check(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     if settings.auth.with_tokens:
         token_door(settings.auth.rules)
     yield f"auth    {settings.auth.mode}: {said(settings.auth)}"
-    places.store(settings.store, environ)
+    store = places.store(settings.store, environ)
     yield f"store   {places.said(settings.store, environ)}"
     if settings.webhooks.secret:
         Poster(settings.webhooks)
-    seal_of(settings.audit.key_file, option="audit.key_file")
+    check_audit(settings.audit, store)
     yield f"hooks   {'signed' if settings.webhooks.secret else 'refused: there is no secret'}"
     yield f"audit   {visible(settings.audit.to)}"
     yield from check_costs(settings)

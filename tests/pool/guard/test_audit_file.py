@@ -16,7 +16,7 @@ import pytest
 from pool.errors import ConfigError, StoreUnavailable
 from pool.guard.audit import Audit
 from pool.guard.audit_chain import Checker
-from pool.guard.audit_file import FileSink
+from pool.guard.audit_file import FileSink, check_file
 from pool.guard.audit_records import NO_HASH, Happening, Head, Seal, Sealed
 from pool.turn import ANYONE
 
@@ -102,6 +102,32 @@ async def test_a_process_waits_for_a_file_that_another_has(tmp_path: Path) -> No
     head = await opening
     assert head is not None and head.number == 1
     await second.close()
+
+
+async def test_a_file_is_checked_without_being_touched(tmp_path: Path) -> None:
+    """One that is not there is not made; one that a process writes, or was killed at, is one."""
+    path = tmp_path / NAME
+    check_file(path)
+    assert not path.exists()
+    sink = FileSink(path)
+    await sink.open("p1")
+    check_file(path)
+    await sink.write(sealed(1))
+    await sink.close()
+    torn = path.read_bytes() + b"{"
+    path.write_bytes(torn)
+    check_file(path)
+    assert path.read_bytes() == torn
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_file_that_may_not_be_made_is_found_out(tmp_path: Path) -> None:
+    """As is one that may not be written."""
+    (tmp_path / NAME).touch(mode=0o400)
+    (tmp_path / "closed").mkdir(mode=0o500)
+    for path in (tmp_path / NAME, tmp_path / "closed" / NAME):
+        with pytest.raises(ConfigError, match="cannot be opened: Permission denied"):
+            check_file(path)
 
 
 async def test_each_batch_is_on_the_disk_before_the_next_is_begun(

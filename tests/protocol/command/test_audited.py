@@ -134,6 +134,31 @@ def test_a_log_that_cannot_be_kept_is_a_mistake(
     assert "ap_" not in completed("keys", "list", *STORE, directory=tmp_path).stdout
 
 
+@pytest.mark.parametrize(
+    ("environ", "store", "message"),
+    [
+        ({"ACTORPOOL_AUDIT_TO": "no/such/place"}, STORE[1], "cannot be opened: No such file or"),
+        ({"ACTORPOOL_AUDIT_TO": "notes/place"}, STORE[1], "cannot be opened: Not a directory"),
+        ({"ACTORPOOL_AUDIT_TO": "/"}, STORE[1], "cannot be opened: Is a directory"),
+        ({"ACTORPOOL_AUDIT_TO": "notes"}, STORE[1], "is no audit log: name a file of its own"),
+        (IN_STORE, "memory", "audit.to = 'store': this store is of the process alone"),
+    ],
+)
+def test_check_refuses_a_log_that_serve_refuses(
+    tmp_path: Path, environ: dict[str, str], store: str, message: str
+) -> None:
+    """In the same words."""
+    (tmp_path / "notes").write_text("to do\n")
+    said = []
+    for verb in ("check", "serve"):
+        arguments = (verb, "--port", "0", "--store", store)
+        done = completed(*arguments, directory=tmp_path, environ=environ)
+        assert (done.returncode, done.stdout) == (1, "")
+        said.append(done.stderr)
+    assert said[0] == said[1]
+    assert message in said[0]
+
+
 async def test_a_deleted_session_is_recorded(tmp_path: Path) -> None:
     """As every command that changes what a store has: by its process's own log."""
     async with stored(tmp_path) as store:
