@@ -15,8 +15,11 @@ from protocol.routes import ROUTES
 from protocol.settings import SECTIONS
 
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
+
+_UNITS = {"": 1, " KiB": 1024, " MiB": 1024**2}
 
 
 def _documented(section: str) -> dict[str, str]:
@@ -61,6 +64,23 @@ def test_documented_defaults_are_the_real_ones(section: str) -> None:
     assert {name: re.sub(r"\.0$", "", documented[name]) for name in real} == real
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_numbers_next_to_options_are_their_defaults(path: Path) -> None:
+    """Where a document links to an option and says a number, that is the default of the option."""
+    found = re.findall(
+        r"\[`(\w+)`\]\(configuration\.md#(\w+)\), ([\d,]+\d)( [KM]iB)?", path.read_text()
+    )
+    said = {name: int(number.replace(",", "")) * _UNITS[unit] for name, _, number, unit in found}
+    real = {
+        option.name: option.default
+        for section in {section for _, section, _, _ in found}
+        for option in msgspec.structs.fields(SECTIONS[section])
+        if option.name in said
+    }
+
+    assert said == real
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_every_route_is_documented(route: Any) -> None:
     """Each route of the server has a line in the protocol."""
@@ -76,9 +96,7 @@ def test_every_code_and_ending_is_documented() -> None:
     assert [word for word in words if f"`{word}`" not in PROTOCOL] == []
 
 
-@pytest.mark.parametrize(
-    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
     """Each relative link in a document names a file of the project."""
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
