@@ -301,17 +301,24 @@ def _section(kind: type[S], options: Mapping[str, Option]) -> S:
             raise ConfigError(option.name, option.shown, remedy)
     for each in known:
         if each.required and each.name not in options:
-            # what was given instead is below the same name
-            place = next(iter(options.values())).name.rpartition(".")[0]
-            raise ConfigError(f"{place}.{each.name}", None, "is required: give it as well")
+            raise ConfigError(_called(each.name, options), None, "is required: give it as well")
     try:
         return kind(**{name: _value(option, types[name]) for name, option in options.items()})
     except ConfigError as mistake:
-        # a check across options may name one that nobody gave
         name, dot, inner = mistake.option.partition(".")
-        if name not in options:
+        if name not in types:
             raise
-        raise ConfigError(options[name].name + dot + inner, mistake.value, mistake.remedy) from None
+        whole = _called(name, options) + dot + inner
+        raise ConfigError(whole, mistake.value, mistake.remedy) from None
+
+
+def _called(name: str, options: Mapping[str, Option]) -> str:
+    """What the giver of a section's options calls one of them, or would if it were given."""
+    if name in options:
+        return options[name].name
+    beside = next(iter(options.values()))
+    place, dot, _ = beside.name.rpartition(".")
+    return f"{place}.{name}" if dot else ".".join([*beside.path[:-1], name])
 
 
 def _value(option: Option, kind: Any) -> Any:

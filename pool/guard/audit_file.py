@@ -89,7 +89,7 @@ class FileSink:
         except BlockingIOError:
             os.close(fd)
             remedy = "another process writes its audit log there: give each process its own file"
-            raise ConfigError("audit", str(self._path), remedy) from None
+            raise ConfigError("audit.to", str(self._path), remedy) from None
         except OSError:
             os.close(fd)
             raise
@@ -182,13 +182,13 @@ def _last_head(path: Path, tail: bytes) -> Head | None:
     head = next((head for head in heads if head is not None), None)
     if tail and head is None:
         remedy = "is no audit log: name a file of its own, or move this one away"
-        raise ConfigError("audit", str(path), remedy)
+        raise ConfigError("audit.to", str(path), remedy)
     return head
 
 
 def _unopened(path: Path, error: OSError) -> ConfigError:
     remedy = f"the audit log cannot be opened: {error.strerror}"
-    return ConfigError("audit", str(path), remedy)
+    return ConfigError("audit.to", str(path), remedy)
 
 
 def _lock(fd: int, wait_s: float) -> None:

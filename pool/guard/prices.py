@@ -36,7 +36,7 @@ class Price(Struct, frozen=True):
         for name in ("input", "output"):
             value = getattr(self, name)
             if not (isfinite(value) and value >= 0):
-                raise ConfigError(f"prices.{name}", value, "write US dollars for a million tokens")
+                raise ConfigError(name, value, "write US dollars for a million tokens")
 
 
 class _Exact(NamedTuple):

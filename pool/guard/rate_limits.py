@@ -30,13 +30,13 @@ class RateLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for option in ("amount", "window_s"):
             value = getattr(self, option)
             if value < 1:
-                raise ConfigError(f"rate {self.name}: {option}", value, "write at least 1")
+                raise ConfigError(f"rates.{self.name}.{option}", value, "write at least 1")
         for subject, amount in self.of.items():
             if amount < 1:
-                raise ConfigError(f"rate {self.name}: of.{subject}", amount, "write at least 1")
+                raise ConfigError(f"rates.{self.name}.of.{subject}", amount, "write at least 1")
         if self.of and self.who == "global":
             raise ConfigError(
-                f"rate {self.name}: of", dict(self.of), "global is for all: leave out"
+                f"rates.{self.name}.of", dict(self.of), "global is for all: leave out"
             )
 
     @property

@@ -36,7 +36,7 @@ class KnownNumbers:
 
     def __init__(self, region: str | None = None) -> None:
         if region is not None and region not in phonenumbers.SUPPORTED_REGIONS:
-            raise ConfigError("region", region, 'write the two capitals of a country, "DE"')
+            raise ConfigError("privacy.region", region, 'write the two capitals of a country, "DE"')
         self._region = region
         self._candidates = INTERNATIONAL if region is None else NATIONAL
         self._countries = numdb.get("iban")

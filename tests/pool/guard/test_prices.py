@@ -90,7 +90,7 @@ def test_tokens_that_nobody_reports_are_not_free() -> None:
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_a_price_that_is_none_is_refused(field: str, value: float) -> None:
     """The error names the option."""
-    with pytest.raises(ConfigError, match=f"prices.{field}"):
+    with pytest.raises(ConfigError, match=f"^{field} = "):
         Price(**{"input": 1.0, "output": 1.0} | {field: value})
 
 

@@ -214,7 +214,7 @@ async def test_a_request_costs_the_store_one_call() -> None:
 )
 def test_a_rate_that_is_none_is_refused(options: dict[str, object]) -> None:
     """The error names the limit and the option."""
-    with pytest.raises(ConfigError, match="rate "):
+    with pytest.raises(ConfigError, match=r"^rates\."):
         RateLimit(**options)  # type: ignore[arg-type]
 
 

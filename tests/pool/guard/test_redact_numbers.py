@@ -44,7 +44,7 @@ def test_past_the_most_that_is_asked_what_may_be_a_phone_is_one() -> None:
 
 def test_a_region_that_does_not_exist_is_named() -> None:
     """When it is configured."""
-    with pytest.raises(ConfigError, match=r"region = 'XX': write the two capitals"):
+    with pytest.raises(ConfigError, match=r"^privacy\.region = 'XX': write the two capitals"):
         KnownNumbers("XX")
 
 

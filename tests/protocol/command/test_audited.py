@@ -137,7 +137,11 @@ def test_a_log_that_cannot_be_kept_is_a_mistake(
 @pytest.mark.parametrize(
     ("environ", "store", "message"),
     [
-        ({"ACTORPOOL_AUDIT_TO": "no/such/place"}, STORE[1], "cannot be opened: No such file or"),
+        (
+            {"ACTORPOOL_AUDIT_TO": "no/such/place"},
+            STORE[1],
+            "audit.to = 'no/such/place': the audit log",
+        ),
         ({"ACTORPOOL_AUDIT_TO": "notes/place"}, STORE[1], "cannot be opened: Not a directory"),
         ({"ACTORPOOL_AUDIT_TO": "/"}, STORE[1], "cannot be opened: Is a directory"),
         ({"ACTORPOOL_AUDIT_TO": "notes"}, STORE[1], "is no audit log: name a file of its own"),

@@ -119,8 +119,8 @@ def test_webhooks_may_go_to_networks() -> None:
 
 
 def test_a_check_across_options_names_the_one_that_was_given() -> None:
-    """What only shows when options are put together is blamed on one of them."""
-    with pytest.raises(ConfigError, match=r"^backoff_first_s = 0.1: at most backoff_max_s"):
+    """What only shows when options are put together is blamed on one of them, by its whole name."""
+    with pytest.raises(ConfigError, match=r"^pool\.backoff_first_s = 0.1: at most backoff_max_s"):
         given("pool.backoff_max_s", "0.01")
 
 
