@@ -14,7 +14,7 @@ from pool.turn import Id
 Mode = Literal["open", "keys", "jwt", "both"]
 
 PREFIX: Final = "jwt_"
-_MAY_BE_PUBLIC: Final = ("/health", "/ready", "/metrics", "/openapi.json", "/docs", "/")
+MAY_BE_PUBLIC: Final = ("/health", "/ready", "/metrics", "/openapi.json")
 
 
 _SAID: Final[Mapping[Mode, str]] = {
@@ -50,8 +50,8 @@ class AuthConfig(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for path in self.public:
-            if path not in _MAY_BE_PUBLIC:
-                remedy = f"only these can be public: {', '.join(_MAY_BE_PUBLIC)}"
+            if path not in MAY_BE_PUBLIC:
+                remedy = f"only these can be public: {', '.join(MAY_BE_PUBLIC)}"
                 raise ConfigError("public", path, remedy)
         if self.with_tokens:
             _ = self.rules

@@ -11,9 +11,10 @@ from pool.guard.keys import ApiKeys
 from pool.store.memory import MemoryStore
 from pool.turn import Principal
 from protocol.authenticate.authenticator import Authenticator
-from protocol.authenticate.config import AuthConfig
+from protocol.authenticate.config import MAY_BE_PUBLIC, AuthConfig
 from protocol.authenticate.live import Live
 from protocol.problems import Unauthenticated
+from protocol.routes import ROUTES
 from tests.support.tokens import AUDIENCE, ISSUER, SECRET, claims, token
 
 TOKENS = AuthConfig(
@@ -85,6 +86,12 @@ def test_what_needed_no_credential_is_not_kept():
     live = Live()
     live.add(caller(""), Thing())
     assert len(live) == 0
+
+
+def test_what_may_be_public_is_a_route():
+    """The server's own, or the page of metrics that the command adds."""
+    paths = {route.path for route in ROUTES} | {"/metrics"}
+    assert set(MAY_BE_PUBLIC) <= paths
 
 
 async def test_an_outage_of_the_store_ends_neither_keys_nor_the_looking():

@@ -308,6 +308,8 @@ async def test_a_token_that_is_not_good_is_401(name):
         ({"jwt_key": ""}, "jwt_key"),
         ({"mode": "keys"}, "mode"),
         ({"public": ("/v1/agents",)}, "public"),
+        ({"public": ("/docs",)}, "public"),
+        ({"public": ("/",)}, "public"),
     ],
 )
 async def test_a_configuration_that_is_not_safe_does_not_start(changed, option):
