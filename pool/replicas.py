@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -63,6 +63,14 @@ class Replicas:
             return False
         self._given[agent] = given + 1
         return True
+
+
+async def agents_up(store: Store) -> Collection[str]:
+    """The agents of the processes that are up; empty if there are none, or if the store does not
+    tell its processes of each other.
+    """
+    found = map(_read, await store.replicas())
+    return {agent.name for each in found if each is not None for agent in each.agents}
 
 
 def _read(replica: Replica) -> ReplicaStats | None:

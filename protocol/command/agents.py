@@ -7,8 +7,10 @@ import json
 import click
 
 from pool.guard.switches import Switches
+from pool.replicas import agents_up
 from pool.store.base import Store
 from protocol.command.audited import Notes
+from protocol.command.screen import visible
 from protocol.command.table import moment, print_lines, print_table
 
 _HEAD = ("AGENT", "SINCE", "CANCELS", "REASON")
@@ -20,7 +22,19 @@ async def disable(store: Store, notes: Notes, agent: str, *, reason: str, cancel
     notes.done("disable_agent", f"agent:{agent}", reason="turns cancelled" if cancel else "")
     turns = "its turns are cancelled" if cancel else "turns that it has go on"
     click.echo(f"agent {agent} is disabled: new turns are refused, {turns}")
+    await _look_for(store, agent)
     return 0
+
+
+async def _look_for(store: Store, agent: str) -> None:
+    """Say so if it may be that nobody has an agent of this name."""
+    up = await agents_up(store)
+    if not up:
+        click.echo("it is not known here whether a server has an agent of this name")
+    elif agent not in up:
+        names = visible(", ".join(sorted(up)))
+        warning = f"no server that is up has an agent {agent}; they have: {names}"
+        click.echo(f"actorpool: {warning}", err=True)
 
 
 async def enable(store: Store, notes: Notes, agent: str) -> int:
