@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, Literal
@@ -11,6 +12,7 @@ from aiohttp.web_request import BaseRequest
 Address = IPv4Address | IPv6Address
 
 _UNKNOWN: Final = "unknown"
+_with_port: Final = re.compile(r"(?:\[([^]]+)\]|([0-9.]+))(?::[0-9]{1,5})?").fullmatch
 
 
 class Proxies:
@@ -33,7 +35,7 @@ class Proxies:
         for said in reversed(_listed(request, "X-Forwarded-For")):
             if not self._trusted(nearest):
                 break
-            before = _address(said)
+            before = _address(_without_port(said))
             if before is None:
                 break
             nearest = before
@@ -63,6 +65,12 @@ def _peer(request: BaseRequest) -> str:
 
 def _listed(request: BaseRequest, name: str) -> Sequence[str]:
     return [each.strip() for each in ",".join(request.headers.getall(name, ())).split(",") if each]
+
+
+def _without_port(text: str) -> str:
+    # some proxies write the port that their client called from, and IPv6 in brackets then
+    found = _with_port(text)
+    return text if found is None else found[1] or found[2]
 
 
 def _address(text: str) -> Address | None:
