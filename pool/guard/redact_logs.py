@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from ipaddress import ip_address
 from typing import Any
 
 from msgspec import to_builtins
@@ -17,7 +18,8 @@ Fields = MutableMapping[str, Any]
 class RedactLogs:
     """Takes personal data and secrets out of the values of lines, whosever lines they are.
 
-    Placeholders are counted anew in each line: nothing is kept.
+    Placeholders are counted anew in each line: nothing is kept. The address of a `client` stays:
+    an operator has to know where somebody comes from who tries to get in.
     """
 
     def __init__(self, redactor: Redactor) -> None:
@@ -27,7 +29,8 @@ class RedactLogs:
         """The fields of the line, redacted."""
         placeholders = Placeholders()
         for name, value in fields.items():
-            fields[name] = self._redacted(value, placeholders)
+            if name != "client" or not _is_address(value):
+                fields[name] = self._redacted(value, placeholders)
         return fields
 
     def texts(self, *texts: str) -> tuple[str, ...]:
@@ -42,6 +45,14 @@ class RedactLogs:
         except (TooLarge, RecursionError):
             # what cannot be looked through is not logged
             return "[nested too deep]"
+
+
+def _is_address(value: object) -> bool:
+    try:
+        ip_address(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def _type_name(value: object) -> str:

@@ -30,6 +30,7 @@ from pool.telemetry.processors import loop_exception_handler
 from pool.turn import Usage
 from protocol.authenticate.config import AuthConfig
 from protocol.command.scrape import scrape_route
+from protocol.config import ServerConfig
 from protocol.refusals import TurnedAway
 from tests.support.agents import Scripted
 from tests.support.principals import WITH_KEYS
@@ -179,6 +180,20 @@ async def test_whoever_guesses_keys_does_not_fill_the_log(log):
     lines = [line for line in log().splitlines() if "caller turned away" in line]
     assert 1 <= len(lines) <= 3
     assert '"client":"127.0.0.1"' in lines[0]
+
+
+async def test_with_privacy_the_address_of_who_was_turned_away_is_logged():
+    """The operator of a server has to know whom to shut out; addresses elsewhere are redacted."""
+    privacy = Privacy(PrivacyConfig(default="logs"))
+    behind_a_proxy = ServerConfig(trusted_proxies=("127.0.0.0/8",))
+    with logged(level="info", redact=privacy.logs) as log:
+        async with serving(echo, auth=WITH_KEYS, config=behind_a_proxy) as peer:
+            await peer.get("/v1/agents", headers={"X-Forwarded-For": "203.0.113.9"})
+        line = structlog.get_logger("agent")
+        line.info("from 192.0.2.7", client="ann@example.com", server="192.0.2.8")
+        found = log.read()
+    assert '"client":"203.0.113.9"' in found
+    assert "192.0.2" not in found and "ann@" not in found
 
 
 def test_those_that_were_not_told_are_counted(log):
