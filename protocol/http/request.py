@@ -11,11 +11,13 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
+from yarl import URL
 
 from pool.errors import InvalidRequest
 from pool.guard.caller import Caller
 from pool.turn import Principal
 from protocol.http.connection import Connection
+from protocol.origins import same_host
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _TRACEPARENT: Final = re.compile(
@@ -32,10 +34,10 @@ class AmbiguousHead(InvalidRequest):
 class Request(web.BaseRequest):
     """One request.
 
-    `params` are the ids from its path, `body` and `options` what its body and query were decoded
-    into (the types that its route names), `principal` who calls, `caller` the same with what was
-    shown for it. `more_headers` are for its answer, whichever that is, `connection` is where it
-    came by.
+    `target` is what its first line asks for, `params` are the ids from its path, `body` and
+    `options` what its body and query were decoded into (the types that its route names),
+    `principal` who calls, `caller` the same with what was shown for it. `more_headers` are for its
+    answer, whichever that is, `connection` is where it came by.
     """
 
     params: Mapping[str, str]
@@ -53,7 +55,7 @@ class Request(web.BaseRequest):
         request_id: str,
     ) -> None:
         # All that our own handlers and answers look at; for aiohttp's it is made complete first.
-        url = message.url
+        self.target = url = message.url
         self._message = message
         self._payload = payload
         self._protocol = self.connection = connection
@@ -113,12 +115,15 @@ def given_request_id(headers: CIMultiDictProxy[str]) -> str | None:
     return trace[1] if trace is not None and trace[1] != _NO_TRACE else None
 
 
-def check_head(request: web.BaseRequest) -> None:
+def check_head(request: Request) -> None:
     """Refuse what two servers in a row might read differently (RFC 9112, 3.2 and 6.1)."""
     headers = request.headers
     hosts = headers.getall("Host", ())
     if len(hosts) != 1 and (hosts or request.version >= (1, 1)):
         raise AmbiguousHead("the request must have exactly one Host header", field="Host")
+    target = request.target
+    if target.scheme and not _names(target, hosts[0] if hosts else ""):
+        raise AmbiguousHead("the target names another host than the Host header", field="Host")
     if "Transfer-Encoding" not in headers:
         return
     codings = headers.getall("Transfer-Encoding")
@@ -131,3 +136,7 @@ def check_head(request: web.BaseRequest) -> None:
         raise AmbiguousHead(
             "the only Transfer-Encoding is chunked, given once", field="Transfer-Encoding"
         )
+
+
+def _names(target: URL, host: str) -> bool:
+    return same_host(f"{target.scheme}://{target.raw_authority}".lower(), host)

@@ -113,6 +113,11 @@ async def test_an_idle_connection_is_closed() -> None:
         get(host="Host: localhost\r\nHost: 127.0.0.1\r\n"),
         get(host="Host: localhost\r\nHost: localhost\r\n"),
         get(host=""),
+        get(path="http://evil.example/health"),
+        get(path="http://localhost:81/health"),
+        get(path="http://localhost@evil.example/health"),
+        get(path="ftp://localhost/health"),
+        b"GET http://localhost/health HTTP/1.0\r\n\r\n",
         post(b"0\r\n\r\n", "Content-Length: 5", "Transfer-Encoding: chunked"),
         post(b"0\r\n\r\n", "Transfer-Encoding: chunked", "Content-Length: 5"),
         post(b"0\r\n\r\n", "Transfer-Encoding: gzip, chunked"),
@@ -137,7 +142,7 @@ async def test_an_idle_connection_is_closed() -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100,
         b"POST /v1/sessions HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
-    ids=range(29),
+    ids=range(34),
 )
 async def test_what_is_no_clean_http_is_400(request_bytes: bytes) -> None:
     """One answer, then the end: two servers in a row cannot read it differently."""
@@ -146,6 +151,14 @@ async def test_what_is_no_clean_http_is_400(request_bytes: bytes) -> None:
         refused(answer)
         assert answer.count(b"HTTP/1.1 4") == 1
         await alive(peer)
+
+
+@pytest.mark.parametrize("target", ["http://localhost", "http://LOCALHOST:80", "https://localhost"])
+async def test_a_target_may_name_the_host_that_is_called(target: str) -> None:
+    """As a proxy is asked, which may pass it on as it is (RFC 9112, 3.2.2)."""
+    async with serving() as peer:
+        answer = await peer.raw(get(path=f"{target}/health"))
+        assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_what_was_sent_is_not_reflected() -> None:
