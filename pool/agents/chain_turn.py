@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, Literal
 
 from pool.agent import Context, TurnInput
 from pool.agents.chain import Chain, Link, following, may_pass, worst
-from pool.agents.model import Answer, BrokenOff, Emit, Prompt
+from pool.agents.model import Answer, BrokenOff, Emit, Hearing, Prompt
 from pool.errors import PoolError, ProviderError, ProviderOverloaded
-from pool.events import Event, ModelDecided, ModelStep, TextDelta
+from pool.events import ModelDecided, ModelStep, TextDelta
 from pool.guard.breaker import BreakerOpen
 from pool.guard.pacing import PaceExceeded
+
+Unanswered = Callable[[str, Hearing], None]
 
 _TRIPPED: Final = "the model's provider failed too often and is left alone for now"
 _TOO_MANY: Final = "the model is called as often as it may be, and too many wait for it"
@@ -20,27 +22,33 @@ _TOO_MANY: Final = "the model is called as often as it may be, and too many wait
 class ChainTurn:
     """Asks models for one turn. It goes only forward: a model that had to be left is not asked
     again in the same turn, so that one voice speaks as long as it can.
+
+    `unanswered` is told of each request that was sent and had no answer, and of which model.
     """
 
-    __slots__ = ("_at", "_ctx", "_last_resort", "_links", "overloaded")
+    __slots__ = ("_at", "_ctx", "_last_resort", "_links", "_unanswered", "overloaded")
 
-    def __init__(self, links: tuple[Link, ...], ctx: Context, last_resort: str | None) -> None:
+    def __init__(
+        self,
+        links: tuple[Link, ...],
+        ctx: Context,
+        last_resort: str | None,
+        unanswered: Unanswered,
+    ) -> None:
         self._links = links
         self._ctx = ctx
         self._last_resort = last_resort
+        self._unanswered = unanswered
         self._at = 0
         # a provider said that it has too much, whoever answered then
         self.overloaded = False
 
     @classmethod
-    async def begin(cls, chain: Chain, turn: TurnInput, ctx: Context) -> ChainTurn:
+    async def begin(
+        cls, chain: Chain, turn: TurnInput, ctx: Context, unanswered: Unanswered
+    ) -> ChainTurn:
         """The way of this turn, from the model that is for it."""
-        return cls(await chain.links(turn, ctx), ctx, chain.last_resort)
-
-    @property
-    def model(self) -> str:
-        """What its provider calls the model that is asked now."""
-        return self._links[self._at].asked_as
+        return cls(await chain.links(turn, ctx), ctx, chain.last_resort, unanswered)
 
     async def ask(self, prompt: Prompt, emit: Emit) -> Answer:
         """The first answer that a model of the chain gives, or the last resort.
@@ -75,19 +83,13 @@ class ChainTurn:
         self, link: Link, prompt: Prompt, emit: Emit, failures: list[ProviderError]
     ) -> Answer:
         async def call(answered: Callable[[], None] | None = None) -> Answer:
-            def tell(event: Event) -> Awaitable[None]:
-                if answered is not None:
-                    answered()
-                return emit(event)
-
+            heard = Hearing(emit, answered)
             try:
-                return await link.model.ask(prompt, emit if answered is None else tell)
-            except ProviderError as error:
-                failures.append(error)
-                self.overloaded |= isinstance(error, ProviderOverloaded)
-                raise
-            except BrokenOff as broken:
-                self.overloaded |= isinstance(broken.error, ProviderOverloaded)
+                return await link.model.ask(prompt, heard)
+            except BaseException as error:
+                if heard.sent:
+                    self._unanswered(link.asked_as, heard)
+                self._learn(error, failures)
                 raise
 
         async def again(failure: PoolError) -> None:
@@ -97,6 +99,13 @@ class ChainTurn:
             return await call()
         left_s = self._ctx.deadline - self._ctx.clock()
         return await link.guard(call, again=again, left_s=left_s)
+
+    def _learn(self, error: BaseException, failures: list[ProviderError]) -> None:
+        if isinstance(error, BrokenOff):
+            error = error.error
+        elif isinstance(error, ProviderError):
+            failures.append(error)
+        self.overloaded |= isinstance(error, ProviderOverloaded)
 
     async def _go_on(self, step: Literal["fell_back", "skipped"], error: ProviderError) -> bool:
         """Go on to the next model that can help; whether there is one."""

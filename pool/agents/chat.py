@@ -57,7 +57,7 @@ def chat(
     `tools`: functions that the model may call, once the gate lets it; their hints and docstrings
     are what it is told of them. `mcp`: servers whose approved tools it may call as well, over
     connections of each actor's own. `api_key`: sent as a bearer token; without it no credentials
-    are sent. `max_steps`: requests to the model in one turn (the agent's own `max_steps` counts as
+    are sent. `max_steps`: answers of a model in one turn (the agent's own `max_steps` counts as
     well). `context_tokens`: how much of a conversation the model is shown, instructions and tools
     included. `parallel_tools`: tool calls of one step that run at once. `timeout_s`: how long the
     provider may be silent, in seconds. `options`: further fields of the request, such as

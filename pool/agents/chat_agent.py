@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -11,11 +11,12 @@ import msgspec
 from pool.agent import Context, TurnEnd, TurnInput
 from pool.agents.chain import Chain
 from pool.agents.chain_turn import ChainTurn
-from pool.agents.conversation import BYTES_PER_TOKEN, Call, Conversation, ModelSaid, ToolSaid
+from pool.agents.conversation import Call, Conversation, ModelSaid, ToolSaid
 from pool.agents.model import Answer, AskedCall, Emit, Model, Prompt
+from pool.agents.spending import count_answer, count_unanswered
 from pool.agents.toolbox import Toolbox
 from pool.errors import PoolError
-from pool.events import Event, ReasoningDelta, TextDelta, UsageReported
+from pool.events import Event, TextDelta, UsageReported
 from pool.turn import Mark
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class ChatAgent:
             talk.begin(turn.unseen, turn.input)
         elif talk.open_calls and not await self._use_tools(talk, ctx):
             return TurnEnd("paused", state=talk.checkpoint(ctx.attempt))
-        models = await ChainTurn.begin(self._chain, turn, ctx)
+        models = await ChainTurn.begin(self._chain, turn, ctx, partial(count_unanswered, talk))
         status = await self._steps(talk, ctx, models)
         if status == "paused":
             end = TurnEnd("paused", state=talk.checkpoint(ctx.attempt))
@@ -111,19 +112,23 @@ class ChatAgent:
             if talk.attempt == ctx.attempt and talk.has_spoken
             else ctx.emit
         )
-        while talk.usage.requests < most and (left := _tokens_left(talk, ctx)) != 0:
+        while talk.steps < most and (left := _tokens_left(talk, ctx)) != 0:
             talk.trim(self._window_tokens)
-            heard = _Heard(emit)
+            before = talk.unanswered
             try:
-                answer = await models.ask(Prompt(talk.entries, left), heard)
+                answer = await models.ask(Prompt(talk.entries, left), emit)
             except BaseException:
-                if heard.chars:
-                    await _take_cut(heard, models.model, talk, ctx)
+                if talk.unanswered > before:
+                    # the turn may be another process's by now: then this attempt does not count
+                    with suppress(PoolError):
+                        await _report(talk, ctx)
                 raise
             if answer.degraded:
+                if talk.unanswered > before:
+                    await _report(talk, ctx)
                 return "degraded"
             _take(answer, talk)
-            await ctx.emit(UsageReported(msgspec.structs.replace(talk.usage)))
+            await _report(talk, ctx)
             if answer.cut:
                 return "limit"
             if not answer.calls:
@@ -166,51 +171,15 @@ class ChatAgent:
         return TurnEnd(status, append=growth, marks=marks)
 
 
-class _Heard:
-    """Emits, and counts what the model has said."""
-
-    __slots__ = ("_emit", "chars")
-
-    def __init__(self, emit: Emit) -> None:
-        self._emit = emit
-        self.chars = 0
-
-    def __call__(self, event: Event) -> Awaitable[None]:
-        if isinstance(event, TextDelta | ReasoningDelta):
-            self.chars += len(event.text)
-        return self._emit(event)
-
-
-async def _take_cut(heard: _Heard, model: str, talk: Conversation, ctx: Context) -> None:
-    """Count an answer that was not heard to its end, about: its provider charges for it, and says
-    how much only at the end.
-    """
-    usage = talk.usage
-    usage.requests += 1
-    usage.input_tokens += talk.tokens
-    usage.output_tokens += heard.chars // BYTES_PER_TOKEN + 1
-    usage.cost_usd = None
-    if model not in usage.models:
-        usage.models = (*usage.models, model)
-    # the turn may be another process's by now: then this attempt does not count
-    with suppress(PoolError):
-        await ctx.emit(UsageReported(msgspec.structs.replace(usage)))
+async def _report(talk: Conversation, ctx: Context) -> None:
+    await ctx.emit(UsageReported(msgspec.structs.replace(talk.usage)))
 
 
 def _take(answer: Answer, talk: Conversation) -> None:
     """Add an answer to the conversation, and what it used to the turn's usage."""
-    usage = talk.usage
-    usage.requests += 1
-    usage.input_tokens += answer.input_tokens
-    usage.output_tokens += answer.output_tokens
-    before = 0.0 if usage.requests == 1 else usage.cost_usd
-    # of costs that are not all known nobody knows the sum
-    known = before is not None and answer.cost_usd is not None
-    usage.cost_usd = (before or 0.0) + (answer.cost_usd or 0.0) if known else None
-    if answer.model and answer.model not in usage.models:
-        usage.models = (*usage.models, answer.model)
+    count_answer(talk, answer)
     # The arguments of the last call of an answer that was cut may be cut as well.
-    calls = () if answer.cut else _calls(answer.calls, step=usage.requests)
+    calls = () if answer.cut else _calls(answer.calls, step=talk.steps)
     if answer.text or calls:
         talk.add(ModelSaid(answer.text, calls))
 

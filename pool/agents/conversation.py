@@ -57,10 +57,13 @@ class ToolSaid(Struct, frozen=True, tag_field="role", tag="tool"):
 
 
 class Progress(Struct, frozen=True, tag_field="role", tag="progress"):
-    """What a turn that is under way has used, and in which attempt."""
+    """What a turn that is under way has used, and in which attempt; how many of its requests had no
+    answer.
+    """
 
     usage: Usage
     attempt: int
+    unanswered: int = 0
 
 
 Entry = UserSaid | ModelSaid | ToolSaid
@@ -73,7 +76,7 @@ _ABANDONED: Final = "not run: the turn ended before this call was decided"
 class Conversation:
     """The entries of one session, oldest first, and what the turn under way has used."""
 
-    __slots__ = ("_bytes", "_entries", "_grown_from", "_sizes", "attempt", "usage")
+    __slots__ = ("_bytes", "_entries", "_grown_from", "_sizes", "attempt", "unanswered", "usage")
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
@@ -84,6 +87,8 @@ class Conversation:
         self.usage = Usage()
         # the attempt that the turn under way was last put down in; 0: it was not
         self.attempt = 0
+        # how many requests of the turn were sent and had no answer
+        self.unanswered = 0
 
     @classmethod
     def load(cls, state: bytes | None) -> Conversation:
@@ -94,6 +99,7 @@ class Conversation:
                 entry = _decode(line)
                 if isinstance(entry, Progress):
                     self.usage, self.attempt = entry.usage, entry.attempt
+                    self.unanswered = entry.unanswered
                     self._grown_from = None
                 else:
                     self._keep(entry, len(line))
@@ -114,6 +120,11 @@ class Conversation:
     def tokens(self) -> int:
         """About how many tokens the model has to read."""
         return self._bytes // BYTES_PER_TOKEN
+
+    @property
+    def steps(self) -> int:
+        """How many answers the turn under way has had."""
+        return self.usage.requests - self.unanswered
 
     @property
     def open_calls(self) -> list[Call]:
@@ -149,7 +160,7 @@ class Conversation:
             user = message.role == "user"
             self.add(UserSaid(message.content) if user else ModelSaid(message.content))
         self.add(UserSaid(text))
-        self.usage, self.attempt = Usage(), 0
+        self.usage, self.attempt, self.unanswered = Usage(), 0, 0
 
     def trim(self, window_tokens: int) -> None:
         """Let the oldest go if the conversation is longer than the window.
@@ -172,7 +183,7 @@ class Conversation:
     def checkpoint(self, attempt: int) -> bytes:
         """The conversation and the turn's progress as state."""
         self._grown_from = None
-        return self.state() + _line(Progress(self.usage, attempt))
+        return self.state() + _line(Progress(self.usage, attempt, self.unanswered))
 
     def take_growth(self) -> bytes | None:
         """What has to be added to the state it was read from; None: it has to be written anew."""

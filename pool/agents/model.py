@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pool.agents.conversation import Entry
 from pool.errors import ProviderError
-from pool.events import Event
+from pool.events import Event, ReasoningDelta, TextDelta
 
 Emit = Callable[[Event], Awaitable[None]]
 
@@ -53,6 +53,37 @@ class Answer(Struct, frozen=True):
     cost_usd: float | None = None
 
 
+class Hearing:
+    """What is heard of one request: called with the events of its answer, it emits them. What the
+    request cost is made out from it, if no answer comes that says so.
+
+    `answered` is called when something comes.
+    """
+
+    __slots__ = ("_answered", "_emit", "chars", "refused", "sent", "unsaid")
+
+    def __init__(self, emit: Emit, answered: Callable[[], None] | None = None) -> None:
+        self._emit = emit
+        self._answered = answered
+        # the provider has got it, or some of it at least; for the model to say
+        self.sent = False
+        # it was refused: its provider has done nothing for it
+        self.refused = False
+        # characters of text and reasoning
+        self.chars = 0
+        # characters of which no event is made, such as those of arguments
+        self.unsaid = 0
+
+    def __call__(self, event: Event) -> Awaitable[None]:
+        """Emit what has come."""
+        self.sent = True
+        if self._answered is not None:
+            self._answered()
+        if isinstance(event, TextDelta | ReasoningDelta):
+            self.chars += len(event.text)
+        return self._emit(event)
+
+
 class BrokenOff(Exception):
     """A model failed (`error`) when something of its answer was told already: asked again, it would
     say that twice.
@@ -69,9 +100,9 @@ class Model(Protocol):
     async def open(self) -> None:
         """Once, before the first prompt."""
 
-    async def ask(self, prompt: Prompt, emit: Emit) -> Answer:
-        """Answer a prompt; emit the text and the reasoning as they come. Raises `ProviderError`, or
-        `BrokenOff`.
+    async def ask(self, prompt: Prompt, emit: Hearing) -> Answer:
+        """Answer a prompt; emit the text and the reasoning as they come, and say so when the prompt
+        is sent: from then on it may cost something. Raises `ProviderError`, or `BrokenOff`.
         """
 
     async def close(self) -> None:

@@ -73,10 +73,12 @@ class AnswerReader:
         "_texts",
         "_usage",
         "done",
+        "unsaid",
     )
 
     def __init__(self, model: str) -> None:
         self.done = False
+        self.unsaid = 0
         self._model = model
         self._texts: list[str] = []
         # what has come and was not made an event yet, all of one kind
@@ -174,7 +176,7 @@ class AnswerReader:
                     )
                 call = self._growing[delta.index] = _GrowingCall()
                 self._calls.append(call)
-            call.grow(delta)
+            self.unsaid += call.grow(delta)
 
 
 class _GrowingCall:
@@ -192,19 +194,22 @@ class _GrowingCall:
         """Whether the delta begins another call; some providers give all of them the same index."""
         return bool(delta.id and self._ref and delta.id != self._ref)
 
-    def grow(self, delta: _CallDelta) -> None:
+    def grow(self, delta: _CallDelta) -> int:
+        """How many characters longer its arguments are."""
         self._ref = self._ref or delta.id or ""
         function = delta.function
         if function is None:
-            return
+            return 0
         self._name = self._name or function.name or ""
-        if function.arguments:
-            self._chars += len(function.arguments)
+        chars = len(function.arguments or "")
+        if chars:
+            self._chars += chars
             if self._chars > _MAX_ARGUMENTS_CHARS:
                 raise ModelUnusable(
                     f"the model wrote more than {_MAX_ARGUMENTS_CHARS} characters of tool arguments"
                 )
-            self._arguments.append(function.arguments)
+            self._arguments.append(function.arguments or "")
+        return chars
 
     def whole(self) -> AskedCall:
         return AskedCall(self._ref, self._name, "".join(self._arguments))

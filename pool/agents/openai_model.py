@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pool.agents.model import Answer, Emit, Prompt
+from pool.agents.model import Answer, Hearing, Prompt
 from pool.agents.openai_answer import AnswerReader
 from pool.agents.openai_request import PATH, RequestWriter
 from pool.agents.provider import Provider
@@ -22,7 +22,7 @@ class OpenAIModel:
         """Make the client."""
         await self._provider.open()
 
-    async def ask(self, prompt: Prompt, emit: Emit) -> Answer:
+    async def ask(self, prompt: Prompt, emit: Hearing) -> Answer:
         """Answer a prompt, streamed. Raises `ProviderError`, or `BrokenOff`."""
         reader = AnswerReader(self._name)
         return await self._provider.stream(PATH, self._writer.write(prompt), reader, emit)

@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Final, Protocol
 
 import aiohttp
 
-from pool.agents.model import Answer, BrokenOff, Emit
+from pool.agents.model import Answer, BrokenOff, Hearing
 from pool.agents.refusals import Refusal, broken, read_refusal, refused, refused_midway
 from pool.agents.sse import EventData
 from pool.errors import ModelUnusable, ProviderError, ProviderTimeout
@@ -29,6 +30,8 @@ class Reader(Protocol):
 
     # The provider has said that nothing more will come.
     done: bool
+    # How many characters it has taken that it makes no event of.
+    unsaid: int
 
     def take(self, data: Sequence[bytes]) -> Sequence[Event]:
         """What these events of the stream say."""
@@ -70,6 +73,7 @@ class Provider:
                 connect=self._connect_s,
                 sock_read=self._timeout_s,
             ),
+            trace_configs=[_tracing()],
         )
 
     @property
@@ -80,23 +84,25 @@ class Provider:
         """Close the client and its connection."""
         await self._session.close()
 
-    async def stream(self, path: str, body: bytes, reader: Reader, emit: Emit) -> Answer:
+    async def stream(self, path: str, body: bytes, reader: Reader, emit: Hearing) -> Answer:
         """Post `body` and emit what the reader makes of the answer, until its end; all of it.
 
         What came in one piece is emitted together. Broken off, by cancellation or otherwise, it
         closes the connection at once. Raises `ProviderError`; `BrokenOff` if something was emitted.
         Raises `BreakerOpen` if the provider is to be left alone.
         """
-        response = await self._reached(path, body)
+        response = await self._reached(path, body, emit)
         told = False
         try:
             if response.status != 200:
-                raise await self._refusal(response)
+                raise await self._refusal(response, emit)
             if response.content_type in _NO_STREAM:
-                raise await self._no_stream(response)
+                raise await self._no_stream(response, emit)
             events = EventData()
             while not reader.done and (data := await self._read(response)):
-                for event in reader.take(events.feed(data)):
+                said = reader.take(events.feed(data))
+                emit.unsaid = reader.unsaid
+                for event in said:
                     told = True
                     await emit(event)
             await _finish(response)
@@ -109,23 +115,28 @@ class Provider:
             # Does nothing to a connection that was given back at the answer's end.
             response.close()
 
-    async def _reached(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+    async def _reached(self, path: str, body: bytes, heard: Hearing) -> aiohttp.ClientResponse:
         if self._reach is None:
-            return await self._post(path, body)
+            return await self._post(path, body, heard)
         # whatever it answers, it is there
         with self._reach.enter() as passage:
             try:
-                return await self._post(path, body)
+                return await self._post(path, body, heard)
             except ProviderTimeout as error:
                 if not isinstance(error.__cause__, aiohttp.ConnectionTimeoutError):
                     # it was reached; that it says nothing may be for this model alone
                     passage.succeeded()
                 raise
 
-    async def _post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+    async def _post(self, path: str, body: bytes, heard: Hearing) -> aiohttp.ClientResponse:
         try:
-            # A redirect would take the key elsewhere.
-            return await self._session.post(self._base_url + path, data=body, allow_redirects=False)
+            return await self._session.post(
+                self._base_url + path,
+                data=body,
+                # A redirect would take the key elsewhere.
+                allow_redirects=False,
+                trace_request_ctx=heard,
+            )
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error, "could not be reached") from error
 
@@ -135,15 +146,20 @@ class Provider:
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error, "broke off its answer") from error
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> ProviderError:
+    async def _refusal(self, response: aiohttp.ClientResponse, heard: Hearing) -> ProviderError:
         refusal = read_refusal(await self._beginning(response))
-        return refused(response.status, response.headers, refusal, now=time.time())
+        error = refused(response.status, response.headers, refusal, now=time.time())
+        # a gateway that gave up waiting does not say what was done behind it
+        heard.refused = not isinstance(error, ProviderTimeout)
+        return error
 
-    async def _no_stream(self, response: aiohttp.ClientResponse) -> ProviderError:
+    async def _no_stream(self, response: aiohttp.ClientResponse, heard: Hearing) -> ProviderError:
         refusal = read_refusal(await self._beginning(response))
         if refusal != Refusal():
             # some say 200 first and then what is wrong
-            return refused_midway(refusal)
+            error = refused_midway(refusal)
+            heard.refused = not isinstance(error, ProviderTimeout)
+            return error
         return ModelUnusable(
             f"the model's provider answered {response.content_type}, not a stream: check base_url"
         )
@@ -165,6 +181,20 @@ class Provider:
         if isinstance(error, asyncio.TimeoutError):
             return ProviderTimeout(f"the model's provider was silent for {self._timeout_s:g} s")
         return broken(f"the model's provider {what} ({type(error).__name__})")
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """Notes in its `Hearing` that a request goes out: its connection is there."""
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_chunk_sent.append(_note_sent)
+    return tracing
+
+
+async def _note_sent(
+    _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestChunkSentParams
+) -> None:
+    heard: Hearing = context.trace_request_ctx
+    heard.sent = True
 
 
 async def _finish(response: aiohttp.ClientResponse) -> None:

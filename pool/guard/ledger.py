@@ -247,11 +247,13 @@ class Ledger:
 
 def spent_by(turn: Turn) -> Spent:
     """What an ended and priced turn spent. If it asked a model and was cut off, or nobody said how
-    many tokens that took, it was that at least.
+    many tokens that took, it was that at least; unless all say that they did nothing for it.
     """
     usage = turn.usage
     tokens = count_of(usage.input_tokens) + count_of(usage.output_tokens)
-    at_least = usage.requests > 0 and (turn.state != "completed" or not tokens)
+    whole = turn.state == "completed" and tokens
+    nothing = usage.cost_usd == 0.0 and not tokens
+    at_least = usage.requests > 0 and not (whole or nothing)
     return Spent(tokens, micro_of(usage), at_least)
 
 

@@ -283,7 +283,7 @@ async def test_connection_that_breaks_before_anything_was_said_is_tried_again():
     async with ModelServer(replies) as a, opened(1, a, calls=rules) as (agent,):
         _, ctx = await answered(agent, ctx=context())
 
-    assert (ctx.text, ctx.usage.requests) == ("whole", 1)
+    assert (ctx.text, ctx.usage.requests) == ("whole", 2)
 
 
 async def test_models_of_one_provider_share_its_address_and_key():
