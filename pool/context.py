@@ -213,13 +213,14 @@ class TurnContext(Struct, eq=False):
         if not isinstance(event, _EMITTED):
             raise AgentFailed(f"an agent may not emit {type(event).__name__}; the pool does that")
         event.at = self._turns.wall()
-        self._weigh(turn, _size(event))
         if isinstance(event, UsageReported):
+            # also of a turn that has grown too large: it is spent
             usage = total(self._before, reported(event.usage))
             event.usage = replace(usage, tool_calls=turn.record.usage.tool_calls)
             turn.record.usage = event.usage
             self._turns.billing.check(turn, event.usage)
-        elif isinstance(event, ToolCalled):
+        self._weigh(turn, _size(event))
+        if isinstance(event, ToolCalled):
             # made anew: an event told before holds the usage as it was then
             usage = turn.record.usage
             turn.record.usage = replace(usage, tool_calls=usage.tool_calls + 1)

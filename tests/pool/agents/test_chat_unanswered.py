@@ -230,6 +230,18 @@ async def test_the_last_resort_answers_for_what_was_asked_in_vain() -> None:
     assert turn.usage.input_tokens >= 100
 
 
+async def test_an_answer_that_is_longer_than_it_may_be_is_counted() -> None:
+    """The turn fails; what it had heard by then was paid for all the same."""
+    said = [chunk({"content": "x" * 600}) for _ in range(4)]
+    async with ModelServer([Reply(raw=said)]) as server:
+        agent = chat("openai:a", base_url=server.url)
+        async with pooled(agent, cost=COST, max_output_bytes=1_000) as pool:
+            turn, spent = await charged(pool, (await pool.submit("hi")).id)
+    assert (turn.state, turn.usage.requests) == ("failed", 1)
+    assert turn.usage.output_tokens > 250
+    assert spent[0] >= SHARE
+
+
 async def test_requests_without_an_answer_are_no_steps() -> None:
     """Those that are made again leave an agent its steps, and its calls their names."""
     replies = [Reply(raw=[], breaks=True), Reply(calls=[("add", {"a": 1, "b": 2})])]
