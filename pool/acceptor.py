@@ -130,7 +130,7 @@ class Acceptor:
             return self._elsewhere(live, accepted, key, states_of(request))
         live.session = session
         if lease is None:
-            live.start_stored = False
+            live.stored_usage = None
         live.number = number = accepted.number
         live.loaded = accepted.state
         if number > session.accepted:
@@ -212,5 +212,5 @@ class Acceptor:
         free = session is None or session.current is None
         if not (free and dispatcher.starts_now):
             return record
-        live.start_stored = True
+        live.stored_usage = record.usage
         return replace(record, state="running", attempt=1)

@@ -139,7 +139,9 @@ class Context(Protocol):
         """Whether the tool may be called. A human's decision about this very call comes first."""
 
     async def checkpoint(self, state: bytes) -> None:
-        """A safe point: should the actor crash, the turn goes on from here (`TurnInput.resume`)."""
+        """A safe point: should the actor crash, the turn goes on from here (`TurnInput.resume`).
+        What the agent then reports to have used goes on from what it had reported here.
+        """
 
     def idempotency_key(self, call: ToolCall) -> str:
         """The same key whenever this turn makes this call: give it to what has effects."""

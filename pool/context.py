@@ -49,7 +49,7 @@ class TurnContext(Struct, eq=False):
     _config: PoolConfig
     _format: str
     _observers: Observers
-    # what attempts used that began before this one, and that its agent does not go on from
+    # what the turn has used before, and its agent does not know of
     _before: Usage | None
 
     @property
@@ -149,7 +149,6 @@ class TurnContext(Struct, eq=False):
         if not isinstance(state, bytes):
             raise AgentFailed(f"the agent's state is {type(state).__name__}; it must be bytes")
         self._turns.check_state(state)
-        self._turn.record.resumes = True
         change = StateChange(self._format, state)
         await self._turns.writer.insist(
             lambda: self._turns.writer.flush(self._turn.session, self._turn, change)
@@ -215,7 +214,8 @@ class TurnContext(Struct, eq=False):
         event.at = self._turns.wall()
         if isinstance(event, UsageReported):
             # also of a turn that has grown too large: it is spent
-            usage = total(self._before, reported(event.usage))
+            turn.reported = replace(reported(event.usage))
+            usage = total(self._before, turn.reported)
             event.usage = replace(usage, tool_calls=turn.record.usage.tool_calls)
             turn.record.usage = event.usage
             self._turns.billing.check(turn, event.usage)

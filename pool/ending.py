@@ -83,6 +83,7 @@ class Ending:
         self._price(record.usage)
         if record.pending or record.decided:
             record.pending = record.decided = ()
+        record.kept_usage = None
         record.finished_at = self._wall()
         if turn.stop is not None:
             record.forgotten = turn.stop.forgotten

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from pool.errors import PoolError
 from pool.store.lease import SessionKey
-from pool.turn import IfBusy, Principal, Priority, State, Turn, TurnError
+from pool.turn import IfBusy, Principal, Priority, State, Turn, TurnError, Usage
 
 if TYPE_CHECKING:
     from pool.actor import Actor
@@ -87,8 +87,10 @@ class LiveTurn(Struct, kw_only=True, eq=False):
     number: int = 0
     # what its agent keeps of the session, if the store gave that with the turn
     loaded: AgentState | None = None
-    # whether the store knows that this attempt has begun
-    start_stored: bool = False
+    # what it has used as far as the store knows (None: not even that this attempt has begun)
+    stored_usage: Usage | None = None
+    # what its agent said last that it has used, attempts before this one left out
+    reported: Usage | None = None
     # it ran in a process that ended, or an actor that broke: its next start is stored first
     distrusted: bool = False
     # its next start is its last, after others that ended a process: it runs apart from its like
@@ -157,6 +159,10 @@ class LiveTurn(Struct, kw_only=True, eq=False):
             now.error = now.finished_at = None
         return now
 
+    def resumable(self) -> Turn:
+        """The record as it is once the store has a state from which its agent may go on."""
+        return replace(self.record, resumes=True, kept_usage=self.reported)
+
     def wake(self) -> None:
         """Wake everybody who waits for it."""
         waiters, self.waiters = self.waiters, []
@@ -172,6 +178,9 @@ def revived(record: Turn, number: int, now: float, wall: float) -> LiveTurn:
     Its principal has the roles that its caller had.
     """
     accepted_at = now - max(0.0, wall - record.created_at)
+    if record.state == "running":
+        # what was asked in an attempt that did not get to its pause is asked again
+        record.pending = ()
     return LiveTurn(
         record=record,
         tenant=record.tenant,

@@ -27,6 +27,20 @@ def reported(usage: Any) -> Usage:
     return usage
 
 
+def unknown_to(reported: Usage | None, usage: Usage) -> Usage:
+    """What a turn has used besides what its agent has reported, and will report again."""
+    if reported is None:
+        return usage
+    known = reported.cost_usd is not None and usage.cost_usd is not None
+    return Usage(
+        input_tokens=usage.input_tokens - reported.input_tokens,
+        output_tokens=usage.output_tokens - reported.output_tokens,
+        requests=usage.requests - reported.requests,
+        cost_usd=(usage.cost_usd or 0.0) - (reported.cost_usd or 0.0) if known else None,
+        models=usage.models,
+    )
+
+
 def total(before: Usage | None, usage: Usage) -> Usage:
     """What attempts before this one used, and this one."""
     if before is None or not (before.requests or before.input_tokens or before.output_tokens):

@@ -19,6 +19,7 @@ from pool.guard.answers import Answers
 from pool.guard.sealing import SEALED
 from pool.live import LiveTurn
 from pool.observer import Observers, TasksLeakedNotice
+from pool.reported import unknown_to
 from pool.text import writable
 from pool.turns import Turns
 
@@ -71,6 +72,8 @@ class Runner:
                     )
                 else:
                     given = TurnInput(turn.record.request.input)
+                record = turn.record
+                turn.reported = record.kept_usage if given.resume else None
                 context = TurnContext(
                     turn,
                     self._turns,
@@ -79,8 +82,8 @@ class Runner:
                     self._config,
                     state_format,
                     self._observers,
-                    # a new attempt reports from nothing; one that goes on from a state has it there
-                    turn.record.usage if turn.record.attempt > 1 and not given.resume else None,
+                    # a new attempt reports from nothing; one that goes on from a state, from there
+                    unknown_to(turn.reported, record.usage) if record.attempt > 1 else None,
                 )
                 veiled = redactor is not None or state_format != agent.state_format
                 ask = partial(self._ask, agent, given, turn, context, redactor, veiled=veiled)

@@ -58,11 +58,12 @@ class Session(Struct, eq=False):
         return self.lease is not None
 
     @property
-    def begun(self) -> LiveTurn | None:
-        """The running turn, if the store does not know that it runs."""
+    def outdated(self) -> LiveTurn | None:
+        """The running turn, if the store does not know that it runs, or what it has used."""
         turn = self.current
-        unknown = turn is not None and turn.phase == "running" and not turn.start_stored
-        return turn if unknown else None
+        if turn is None or turn.phase != "running":
+            return None
+        return None if turn.stored_usage is turn.record.usage else turn
 
     @property
     def ending(self) -> bool:

@@ -204,7 +204,7 @@ class Turns:
         The first start of a turn is stored with its first events, unless it ends before. While the
         store cannot be reached the turn starts all the same.
         """
-        if turn.start_stored or not self.durable:
+        if turn.stored_usage is not None or not self.durable:
             return
         try:
             await self.writer.flush(turn.session, turn)
@@ -281,7 +281,7 @@ class Turns:
         """It is to be started, again."""
         turn.phase = "queued"
         turn.record.state = "queued"
-        turn.start_stored = False
+        turn.stored_usage = None
 
     # --- ending early
 

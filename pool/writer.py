@@ -56,7 +56,8 @@ class Writer:
     async def flush(
         self, session: Session, turn: LiveTurn | None = None, state: StateChange | None = None
     ) -> None:
-        """Give the store what the log has and it has not; a turn's record and checkpoint with it.
+        """Give the store what the log has and it has not; a turn's record and checkpoint with it,
+        by default the record of the turn that runs, if the store does not know what it has used.
 
         `LeaseLost`: the session's turns have been let go.
         """
@@ -65,8 +66,12 @@ class Writer:
             if lease is None or (turn is not None and turn.moved):
                 raise LeaseLost(f"session {session.key.id} is no longer held here")
             events = session.log.take_unstored()
+            turn = session.outdated if turn is None else turn
+            record = None
             # how it ends is for the commit to say
-            record = None if turn is None or turn.phase in ("ending", "over") else turn.record
+            if turn is not None and turn.phase not in ("ending", "over"):
+                record = turn.record if state is None else turn.resumable()
+            used = None if record is None else record.usage
             try:
                 session.watched = await self._store.append(lease, events, record, state)
             except BaseException as error:
@@ -75,14 +80,18 @@ class Writer:
                     self._fenced(session, lease)
                 raise
         session.log.stored(events)
-        if turn is not None and turn.phase == "running":
-            turn.start_stored = True
+        if turn is None or record is None:
+            return
+        if state is not None and turn.phase in ("running", "waiting"):
+            turn.record.resumes, turn.record.kept_usage = True, record.kept_usage
+        if turn.phase == "running":
+            turn.stored_usage = used
 
     async def catch_up(self, session: Session) -> None:
         """Give the store what it has not; if it cannot be reached, later."""
         try:
             if session.lease is not None and session.log.unstored:
-                await self.flush(session, session.begun)
+                await self.flush(session)
                 self._pause_s = 0.0
         except LeaseLost as error:
             _log.warning("session is held by another process", error=error.detail)

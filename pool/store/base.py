@@ -135,9 +135,9 @@ class Store(Sharing, Outbox, Transfer, Cabinet, Counters, Protocol):
         turn: Turn | None = None,
         state: StateChange | None = None,
     ) -> bool:
-        """Add events to the session's log; with them the turn as it is now (started, paused), and
-        its checkpoint. Events that the log has already are left out. Whether another process
-        watches the log; it is nudged.
+        """Add events to the session's log; with them the turn as it is now (started, paused, what
+        it has used), and its checkpoint. Events that the log has already are left out. Whether
+        another process watches the log; it is nudged.
 
         `LeaseLost` also if the store has lost what was written before these events.
         """

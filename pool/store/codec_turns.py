@@ -81,6 +81,7 @@ class _TurnRow(Struct, array_like=True, gc=False):
     at: str = ""
     complexity: Complexity | None = None
     marks: tuple[Mark, ...] = ()
+    kept_usage: tuple[Any, ...] | None = None
 
 
 class _Calls(Struct, array_like=True):
@@ -165,6 +166,8 @@ def decode_turn(data: bytes) -> Turn:
     )
     if row.usage is not None:
         turn.usage = usage_of(row.usage)
+    if row.kept_usage is not None:
+        turn.kept_usage = usage_of(row.kept_usage)
     if row.error is not None:
         turn.error = TurnError(*row.error)
     if row.calls is not None:
@@ -186,6 +189,7 @@ def _has_more(turn: Turn) -> bool:
         or turn.at
         or turn.request.complexity
         or turn.marks
+        or turn.kept_usage
     )
 
 
@@ -203,6 +207,7 @@ def _more(turn: Turn) -> tuple[object, ...]:
         turn.at,
         request.complexity,
         turn.marks,
+        None if turn.kept_usage is None else usage_row(turn.kept_usage),
     )
 
 

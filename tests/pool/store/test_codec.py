@@ -123,6 +123,7 @@ turn_fields: dict[str, st.SearchStrategy[Any]] = {
     "marks": st.sampled_from([(), ("cached",), ("cached", "degraded")]),
     "roles": st.lists(texts, max_size=2).map(tuple),
     "resumes": st.booleans(),
+    "kept_usage": st.none() | usages,
     "at": texts,
 }
 turns = st.builds(Turn, **turn_fields)
