@@ -5,7 +5,7 @@ elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 from msgspec import Struct
@@ -15,7 +15,7 @@ from pool.billing import Billing
 from pool.dispatcher import Dispatcher
 from pool.doubts import Doubts
 from pool.errors import LeaseLost, StoreUnavailable
-from pool.guard.rates import RatedRequest, RateState, states_of
+from pool.guard.rates import RatedRequest
 from pool.letters import Letters
 from pool.live import LiveTurn
 from pool.observer import Observers, TurnAcceptedNotice, TurnMovedNotice
@@ -35,8 +35,6 @@ class Entry(Struct, frozen=True):
     turn: Turn
     new: bool
     live: LiveTurn | None
-    # how the limits of requests stand that were counted for it
-    rates: Sequence[RateState] = ()
 
 
 class Acceptor:
@@ -85,7 +83,7 @@ class Acceptor:
             self._observers.notice(TurnAcceptedNotice(record.agent, record, request_id))
             self._observers.notice(TurnMovedNotice(record.agent, record.id, "given_away"))
         live = self._turns.live.get(accepted.turn.id)
-        return Entry(accepted.turn, accepted.new, live, states_of(request))
+        return Entry(accepted.turn, accepted.new, live)
 
     async def take(
         self,
@@ -127,7 +125,7 @@ class Acceptor:
                 # it was left behind with turns in it: they go before this one
                 self._turns.moving.released(self._sessions.get(key), accepted.lease)
                 await self._turns.writer.insist(lambda: self._takeover.take(key, new=record.id))
-            return self._elsewhere(live, accepted, key, states_of(request))
+            return self._elsewhere(live, accepted, key)
         live.session = session
         if lease is None:
             live.stored_usage = None
@@ -138,7 +136,7 @@ class Acceptor:
         self._turns.add(live)
         if self._tells_accepted:
             self._tell_accepted(live)
-        return Entry(record, True, live, states_of(request))
+        return Entry(record, True, live)
 
     def _accept(
         self, record: Turn, owner: str, idempotency_key: str | None
@@ -189,9 +187,7 @@ class Acceptor:
                 self._billing.let_go(record)
                 raise
 
-    def _elsewhere(
-        self, taken: LiveTurn, accepted: Accepted, key: SessionKey, rates: Sequence[RateState]
-    ) -> Entry:
+    def _elsewhere(self, taken: LiveTurn, accepted: Accepted, key: SessionKey) -> Entry:
         turn = taken.record if accepted.new else accepted.turn
         if accepted.new:
             if self._tells_accepted:
@@ -199,7 +195,7 @@ class Acceptor:
             if accepted.owner == self._name:
                 # the store thinks that the session is here: it was, or an answer was lost
                 self._doubts.session(key)
-        return Entry(turn, accepted.new, self._turns.live.get(turn.id), rates)
+        return Entry(turn, accepted.new, self._turns.live.get(turn.id))
 
     def _tell_accepted(self, taken: LiveTurn) -> None:
         record = taken.record

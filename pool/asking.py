@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Unpack
 
 from pool.acceptor import Entry
 from pool.events import Event
-from pool.guard.rates import RateState
+from pool.guard.rates import RatedRequest
 from pool.ids import session_of_key
 from pool.intake import Intake
 from pool.outcome import raise_for
@@ -19,15 +19,12 @@ from pool.watch import Watch, owner
 
 
 class Acceptance:
-    """A turn that was accepted; `new` if it is no earlier one with the same idempotency key.
-    `rates`: how the caller's limits of requests stand.
-    """
+    """A turn that was accepted; `new` if it is no earlier one with the same idempotency key."""
 
-    __slots__ = ("_answered", "_entry", "new", "rates")
+    __slots__ = ("_answered", "_entry", "new")
 
     def __init__(self, entry: Entry, answered: Callable[[Entry], Awaitable[Turn]]) -> None:
         self.new: bool = entry.new
-        self.rates: Sequence[RateState] = entry.rates
         self._entry = entry
         self._answered = answered
 
@@ -151,14 +148,18 @@ class Asking(Watch):
         idempotency_key: str | None = None,
         principal: Principal = ANYONE,
         request_id: str = "",
+        rated: RatedRequest | None = None,
     ) -> Acceptance:
-        """Have a validated request accepted."""
+        """Have a validated request accepted. `rated`: what it counts as (`pool.ledger.request`);
+        whatever becomes of the request, `rated.states` says how the caller's limits stand.
+        """
         entry = await self._intake.enter(
             request,
             self._session_key(session, idempotency_key, principal),
             idempotency_key=idempotency_key,
             principal=principal,
             request_id=request_id,
+            rated=rated,
         )
         return Acceptance(entry, self._answered)
 

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from msgspec.structs import replace
-
 from pool import scope
 from pool.acceptor import Acceptor, Entry
 from pool.config import PoolConfig
@@ -21,9 +19,10 @@ from pool.errors import (
     PoolError,
     RateLimited,
     Refused,
+    StoreUnavailable,
 )
 from pool.guard.audit import Audit
-from pool.guard.rates import RatedRequest, states_of
+from pool.guard.rates import RatedRequest
 from pool.guard.screen import Screen
 from pool.guard.screened import look_at
 from pool.guard.switches import Switches
@@ -94,45 +93,48 @@ class Intake:
         principal: Principal = ANYONE,
         request_id: str = "",
         nested: bool = False,
+        rated: RatedRequest | None = None,
     ) -> Entry:
         """Accept a turn into a session. `nested`: who asks waits for it, within the turn it runs
-        in.
+        in. `rated`: the request that it counts as, if whoever asks has made that.
         """
         check_request(request, idempotency_key, self._webhooks, self._config)
-        if self._audit is not None:
-            self._audit.check()
         parent = self._parent() if nested else None
         if parent is not None and principal is ANYONE:
             principal = parent.principal
             key = SessionKey(principal.tenant, key.id)
-        name = request.agent
-        if name is None:
-            # with one agent there is nothing to ask the store
-            name = self._default if len(self._dispatchers) == 1 else await self._agent_of(key)
-        dispatcher = self._dispatchers.get(name)
-        if dispatcher is None:
-            names = ", ".join(self._dispatchers)
-            raise NotFound(f"there is no agent {name}; there is: {names}")
-        deadline_s = request.deadline_s
-        if parent is not None:
-            check_chain(parent, name, key, at_most=self._config.max_nesting)
-            deadline_s = self._within(parent, deadline_s)
-            parent.has_asked = True
-        record = Turn(
-            id=self._ids.turn(key),
-            tenant=key.tenant,
-            user=principal.user,
-            session_id=key.id,
-            agent=dispatcher.name,
-            request=request,
-            created_at=self._wall(),
-            roles=principal.roles,
-            at=self._name if request.on_disconnect == "cancel" else "",
-        )
-        rated: RatedRequest | None = None
+        if rated is None and parent is None and self._billing.ledger.rated:
+            rated = self._billing.ledger.request(principal)
+        dispatcher: Dispatcher | None = None
         try:
-            if parent is None and self._billing.ledger.rated:
-                rated = self._billing.ledger.request(principal)
+            if self._audit is not None:
+                self._audit.check()
+            name = request.agent
+            if name is None:
+                # with one agent there is nothing to ask the store
+                name = self._default if len(self._dispatchers) == 1 else await self._agent_of(key)
+            dispatcher = self._dispatchers.get(name)
+            if dispatcher is None:
+                names = ", ".join(self._dispatchers)
+                raise NotFound(f"there is no agent {name}; there is: {names}")
+            if rated is not None:
+                self._billing.ledger.check(rated)
+            deadline_s = request.deadline_s
+            if parent is not None:
+                check_chain(parent, name, key, at_most=self._config.max_nesting)
+                deadline_s = self._within(parent, deadline_s)
+                parent.has_asked = True
+            record = Turn(
+                id=self._ids.turn(key),
+                tenant=key.tenant,
+                user=principal.user,
+                session_id=key.id,
+                agent=dispatcher.name,
+                request=request,
+                created_at=self._wall(),
+                roles=principal.roles,
+                at=self._name if request.on_disconnect == "cancel" else "",
+            )
             if self._switches.off:
                 self._switches.check(dispatcher.name)
             if self._screen is not None:
@@ -171,11 +173,11 @@ class Intake:
             return await taking
         except PoolError as error:
             refused = await self._rated(rated, error)
-            if isinstance(refused, Refused):
+            if dispatcher is not None and isinstance(refused, Refused):
                 earlier = await self._earlier(key, request, dispatcher.name, idempotency_key)
                 if earlier is not None:
-                    return replace(earlier, rates=states_of(rated))
-                self._count(dispatcher, refused, record, request_id)
+                    return earlier
+                self._count(dispatcher, refused, principal, key, request_id)
             if refused is error:
                 raise
             raise refused from None
@@ -206,10 +208,11 @@ class Intake:
 
     async def _rated(self, request: RatedRequest | None, error: PoolError) -> PoolError:
         """Count a request that was refused before it was counted; that it is one too many goes
-        before what it was refused for.
+        before what it was refused for. A store that is away counts nothing either.
         """
-        if request is not None and request.open:
+        if request is not None and request.open and not isinstance(error, StoreUnavailable):
             try:
+                self._billing.ledger.check(request)
                 await self._billing.ledger.count(request)
             except RateLimited as limited:
                 return limited
@@ -254,7 +257,8 @@ class Intake:
         self,
         dispatcher: Dispatcher,
         refused: Refused,
-        record: Turn,
+        principal: Principal,
+        key: SessionKey,
         request_id: str,
     ) -> None:
         dispatcher.refused[refused.code] += 1
@@ -263,10 +267,10 @@ class Intake:
                 TurnRefusedNotice(
                     dispatcher.name,
                     refused.code,
-                    record.tenant,
-                    record.user,
-                    record.roles,
-                    record.session_id,
+                    key.tenant,
+                    principal.user,
+                    principal.roles,
+                    key.id,
                     request_id,
                 )
             )

@@ -23,6 +23,12 @@ _ANY: Final = ("invalid_request", "internal", "overloaded")
 _WITH_CALLER: Final = ("unauthenticated", "forbidden", "rate_limited")
 _WITH_BODY: Final = ("too_large", "unsupported_media_type")
 
+# Headers of any answer; of those to what counts as a request.
+_ALWAYS: Final = ("X-Request-ID",)
+_RATES: Final = ("RateLimit", "RateLimit-Policy")
+# Problems that may say when to come again.
+_RETRIED: Final = frozenset({402, 429, 503})
+
 _REQUEST_HEADERS: Final[dict[str, Object]] = {
     "Idempotency-Key": {
         "description": "The same key and body give the same turn again, never a second run.",
@@ -146,18 +152,18 @@ def _in_query(name: str, schema: Object) -> Object:
 
 
 def _responses(route: Route, schema_of: Object) -> Object:
-    responses = {
-        str(status): _response(said, schema_of) for status, said in sorted(route.answers.items())
+    answers = dict(route.answers)
+    for status in sorted(_problem_statuses(route) - answers.keys()):
+        headers = ("Retry-After",) if status in _RETRIED else ()
+        answers[status] = Said(HTTPStatus(status).phrase, Problem, PROBLEM, headers)
+    more = _ALWAYS + (_RATES if route.counts else ())
+    return {
+        str(status): _response(said, more, schema_of) for status, said in sorted(answers.items())
     }
-    for status in sorted(_problem_statuses(route)):
-        if str(status) not in responses:
-            said = Said(HTTPStatus(status).phrase, Problem, PROBLEM, _problem_headers(status))
-            responses[str(status)] = _response(said, schema_of)
-    return responses
 
 
-def _response(said: Said, schema_of: Object) -> Object:
-    names = ("X-Request-ID", *said.headers)
+def _response(said: Said, more: tuple[str, ...], schema_of: Object) -> Object:
+    names = (*more, *said.headers)
     response: Object = {
         "description": said.description,
         "headers": {name: _RESPONSE_HEADERS[name] for name in names},
@@ -193,9 +199,3 @@ def _problem_statuses(route: Route) -> set[int]:
     if route.body is not None:
         statuses |= {408, *(STATUS[code] for code in _WITH_BODY)}
     return statuses
-
-
-def _problem_headers(status: int) -> tuple[str, ...]:
-    if status == 429:
-        return ("Retry-After", "RateLimit", "RateLimit-Policy")
-    return ("Retry-After",) if status in (402, 503) else ()

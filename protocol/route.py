@@ -36,7 +36,8 @@ class Route(Struct, frozen=True, kw_only=True):
     `{name}` in `path` is an id. `body` and `query` are the types that a request is decoded into;
     with `body_required` False an absent body counts as `{}`. `headers` are those that change the
     answer, `problems` the codes beyond those that any request may get. `public`: callers need not
-    say who they are, if the server's configuration says so. `role`: what they must be.
+    say who they are, if the server's configuration says so. `role`: what they must be. `counts`: it
+    makes something, and is a request under its caller's limits.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Route(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
     public: bool = False
     role: str = "user"
+    counts: bool = False
 
     @property
     def name(self) -> str:

@@ -35,7 +35,6 @@ _FAILURE: Final = ("agent_failed", "dead_letter", "deadline_exceeded")
 _KEY: Final = ("conflict", "idempotency_mismatch")
 
 _TURN: Final = Said("The turn.", TurnBody)
-_RATES: Final = ("RateLimit", "RateLimit-Policy")
 _SESSION_MADE: Final = Said("The session.", SessionBody, headers=("Location",))
 _EVENTS: Final = {EVENT_STREAM: AnyEvent}
 _EVENTS_SAID: Final = Said("The events.", AnyEvent, EVENT_STREAM)
@@ -129,11 +128,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=TurnRequest,
         headers=("Idempotency-Key", "Prefer"),
         answers={
-            200: Said("The turn, ended; or its events.", TurnBody, headers=_RATES, also=_EVENTS),
+            200: Said("The turn, ended; or its events.", TurnBody, also=_EVENTS),
             202: Said(
                 "The turn, still running or waiting for a human.",
                 TurnBody,
-                headers=("Location", *_RATES),
+                headers=("Location",),
             ),
             204: _NOTHING_LEFT,
         },
@@ -145,6 +144,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             *_ADMISSION,
             *_FAILURE,
         ),
+        counts=True,
     ),
     Route(
         method="GET",
@@ -324,14 +324,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=simple.InvokeRequest,
         headers=("Idempotency-Key",),
         answers={
-            200: Said("The answer.", simple.InvokeBody, headers=_RATES),
+            200: Said("The answer.", simple.InvokeBody),
             202: Said(
                 "What was said so far; a tool's call waits for a human.",
                 simple.InvokeBody,
-                headers=_RATES,
             ),
         },
         problems=("store_unavailable", *_KEY, *_ADMISSION, *_FAILURE),
+        counts=True,
     ),
     Route(
         method="POST",
@@ -342,10 +342,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=simple.InvokeRequest,
         headers=("Idempotency-Key",),
         answers={
-            200: Said("The answer, in lines.", simple.Line, EVENT_STREAM, headers=_RATES),
+            200: Said("The answer, in lines.", simple.Line, EVENT_STREAM),
             204: _NOTHING_LEFT,
         },
         problems=("store_unavailable", *_KEY, *_ADMISSION),
+        counts=True,
     ),
     Route(
         method="POST",
@@ -356,10 +357,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=simple.RunBody,
         headers=("Idempotency-Key", "Prefer"),
         answers={
-            200: Said("The task, ended.", simple.TaskBody, headers=_RATES),
-            202: Said("The task, not ended.", simple.TaskBody, headers=("Location", *_RATES)),
+            200: Said("The task, ended.", simple.TaskBody),
+            202: Said("The task, not ended.", simple.TaskBody, headers=("Location",)),
         },
         problems=("store_unavailable", *_KEY, *_ADMISSION),
+        counts=True,
     ),
     Route(
         method="GET",

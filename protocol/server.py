@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from pool.errors import Forbidden, Internal, InvalidRequest, Overloaded, PoolError, RateLimited
+from pool.errors import Forbidden, Internal, InvalidRequest, Overloaded, PoolError
 from pool.pool import AgentPool
 from protocol import decode, openapi, problems
 from protocol.authenticate.authenticator import Authenticator
@@ -21,7 +21,6 @@ from protocol.config import ServerConfig
 from protocol.http import reply
 from protocol.http.body import read_body
 from protocol.http.listener import Listener
-from protocol.http.rates import rate_headers
 from protocol.http.reply import Answer, Headers, Reply
 from protocol.http.request import AmbiguousHead, Request, check_head
 from protocol.http.streams import Bell, StreamCut
@@ -164,7 +163,7 @@ class Server:
 
     async def _handle(self, request: Request) -> Answer:
         """Answer a request, whatever it is."""
-        request.more_headers = self.origins.headers(request)
+        request.origin_headers = self.origins.headers(request)
         try:
             return await self._dispatch(request)
         except PoolError as error:
@@ -210,14 +209,14 @@ class Server:
             if not data and not route.body_required:
                 data = b"{}"
             request.body = decode.body(entry.decoder, data)
+        if route.counts and self.pool.ledger.rated:
+            request.rated = self.pool.ledger.request(request.principal)
         return await route.handler(self, request)
 
     def _refusal(self, request: Request, error: PoolError) -> Reply:
         headers: Headers = ()
         if isinstance(error, MethodNotAllowed):
             headers = (("Allow", ", ".join(error.allow)),)
-        elif isinstance(error, RateLimited):
-            headers = rate_headers(error.states)
         elif isinstance(error, Unauthenticated | Forbidden):
             client = self.proxies.client(request)
             self._turned_away_callers.tell(error, client=client, request_id=request.request_id)

@@ -117,10 +117,12 @@ class Ledger:
         await self.budget_changes.stop()
 
     def request(self, principal: Principal) -> RatedRequest | None:
-        """A request that is to be counted, whatever it asks for; `RateLimited` if there is no room
-        for it, as far as is known here. None: there are no rates.
-        """
+        """A request that is to be counted, whatever it asks for. None: there are no rates."""
         return self._rates.request(principal)
+
+    def check(self, request: RatedRequest) -> None:
+        """`RateLimited` if there is no room for a request, as far as is known here."""
+        self._rates.check(request)
 
     async def count(self, request: RatedRequest) -> None:
         """Count a request that asks for no turn, or that was refused before `admit` counted it;
@@ -147,7 +149,6 @@ class Ledger:
             raise RateLimited(
                 "your tenant has as many turns waiting and running here as it may",
                 retry_after_s=_SOON_S,
-                states=(),
             )
         try:
             grant = await self._reserve(turn, max_tokens, request)

@@ -50,19 +50,34 @@ class RateState(Struct, frozen=True, gc=False):
 
 
 class RatedRequest(Struct):
-    """A request that counts, in windows of `at`; `states` says how its principal stands when it was
-    counted. `open`: nothing has tried to count it yet, or what did has counted nothing.
+    """A request that counts, in windows of `at`. `open`: nothing has tried to count it yet, or what
+    did has counted nothing.
+
+    Once it was counted, or refused as one too many, it has the `windows` that its principal is to
+    hear of, and their `counts`.
     """
 
     asking: Asking
     at: float
     open: bool = True
-    states: Sequence[RateState] = ()
+    windows: Sequence[Window] = ()
+    # those of what is no window may follow
+    counts: Sequence[int] = ()
 
-
-def states_of(request: RatedRequest | None) -> Sequence[RateState]:
-    """How the limits stand of a request that perhaps is not counted."""
-    return () if request is None else request.states
+    @property
+    def states(self) -> list[RateState]:
+        """How its principal stands under its limits; nothing before it was counted."""
+        return [
+            RateState(
+                window.name,
+                window.limit.what,
+                window.amount,
+                window.limit.window_s,
+                max(0, window.amount - count),
+                window.ends - self.at,
+            )
+            for window, count in zip(self.windows, self.counts, strict=False)
+        ]
 
 
 class Rates:
@@ -85,18 +100,22 @@ class Rates:
         return f"<Rates {[limit.name for limit in self._limits]}, {len(self._full)} full>"
 
     def request(self, principal: Principal) -> RatedRequest | None:
-        """What is to be counted for a principal; `RateLimited` if there is no room for it, as far
-        as is known here. None: there are no limits.
-        """
+        """What is to be counted for a principal. None: there are no limits."""
         if not self._limits:
             return None
         now = self._wall()
-        asking = self._at(principal, now)
-        if self._full:
-            full = [each for each in asking.windows if self._full.get(each.counter, 0.0) > now]
-            if full:
-                raise _refusal(full, _states(full, [each.amount for each in full], now), now)
-        return RatedRequest(asking, now)
+        return RatedRequest(self._at(principal, now), now)
+
+    def check(self, request: RatedRequest) -> None:
+        """`RateLimited` if there is no room for a request, as far as is known here."""
+        if not self._full:
+            return
+        windows = request.asking.windows
+        full = [each for each in windows if self._full.get(each.counter, 0.0) > request.at]
+        if full:
+            request.open = False
+            request.windows, request.counts = full, [each.amount for each in full]
+            raise _refusal(request, full)
 
     async def count(self, request: RatedRequest) -> None:
         """Count a request; `RateLimited` if it may not be made, `StoreUnavailable`.
@@ -123,7 +142,7 @@ class Rates:
             request.open = True
             return Counted(values[own:], over - own)
         if over is None and asking.places is None:
-            request.states = _states(asking.windows, values, request.at)
+            request.windows, request.counts = asking.windows, values
         else:
             self._taken(request, taken_of(asking, values[:own], over))
         return Counted(values[own:], None)
@@ -154,13 +173,12 @@ class Rates:
             counts = await self._windows.add(charges)
 
     def _taken(self, request: RatedRequest, taken: Taken) -> None:
-        now = request.at
-        states = _states(request.asking.windows, taken.counts, now)
+        request.windows, request.counts = request.asking.windows, taken.counts
         if taken.over:
+            now = request.at
             for window in taken.over:
                 self._remember_full(window, now, window.ends if taken.exact else now + _FULL_S)
-            raise _refusal(taken.over, states, now)
-        request.states = states
+            raise _refusal(request, taken.over)
 
     def _at(self, who: Principal | Turn, now: float) -> Asking:
         whose = (who.tenant, who.user)
@@ -179,28 +197,13 @@ class Rates:
             self._full[window.counter] = until
 
 
-def _states(windows: Sequence[Window], counts: Sequence[int], now: float) -> list[RateState]:
-    return [
-        RateState(
-            window.name,
-            window.limit.what,
-            window.amount,
-            window.limit.window_s,
-            max(0, window.amount - count),
-            window.ends - now,
-        )
-        # counts of what is no window may follow
-        for window, count in zip(windows, counts, strict=False)
-    ]
-
-
-def _refusal(over: Sequence[Window], states: Sequence[RateState], now: float) -> RateLimited:
+def _refusal(request: RatedRequest, over: Sequence[Window]) -> RateLimited:
     longest = max(over, key=lambda window: window.ends)
     limit = longest.limit
     whose = {"principal": "you", "tenant": "your tenant", "global": "all callers together"}
     return RateLimited(
         f"{whose[limit.who]} may use {longest.amount} {limit.what} in {limit.window_s} s; "
         "that is used up for now",
-        retry_after_s=max(0.001, longest.ends - now),
-        states=states,
+        retry_after_s=max(0.001, longest.ends - request.at),
+        states=request.states,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
 from typing import TYPE_CHECKING
 
 from pool.asking import Acceptance
 from pool.errors import RateLimited
-from pool.guard.rates import RateState
+from pool.guard.rates import RatedRequest
 from pool.turn import TurnRequest
 from protocol.http.reply import Headers
 
@@ -21,33 +21,36 @@ if TYPE_CHECKING:
 _SOON_S = 1.0
 
 
-def rate_headers(states: Sequence[RateState]) -> Headers:
-    """How a caller stands under its limits (draft-ietf-httpapi-ratelimit-headers-10); nothing
-    without any.
+def rate_headers(request: RatedRequest) -> Headers:
+    """How the caller stands under its limits (draft-ietf-httpapi-ratelimit-headers-10); nothing
+    before the request was counted.
     """
-    if not states:
+    if not request.windows:
         return ()
+    at, windows = request.at, request.windows
     policy = [
-        f'"{state.name}";q={state.amount};w={state.window_s};qu="{state.what}"' for state in states
+        f'"{window.name}";q={window.amount};w={window.limit.window_s};qu="{window.limit.what}"'
+        for window in windows
     ]
-    limit = [f'"{state.name}";r={state.left};t={ceil(state.ends_in_s)}' for state in states]
+    limit = [
+        f'"{window.name}";r={max(0, window.amount - count)};t={ceil(window.ends - at)}'
+        for window, count in zip(windows, request.counts, strict=False)
+    ]
     return (("RateLimit-Policy", ", ".join(policy)), ("RateLimit", ", ".join(limit)))
 
 
 async def accept(
     server: Server, request: Request, asked: TurnRequest, session: str | None
 ) -> Acceptance:
-    """Have a turn accepted. The answer, whatever it will be, says how the caller's limits stand."""
-    accepted = await server.pool.accept(
+    """Have a turn accepted."""
+    return await server.pool.accept(
         asked,
         session=session,
         idempotency_key=request.idempotency_key,
         principal=request.principal,
         request_id=request.request_id,
+        rated=request.rated,
     )
-    if accepted.rates:
-        request.more_headers = (*request.more_headers, *rate_headers(accepted.rates))
-    return accepted
 
 
 @contextmanager

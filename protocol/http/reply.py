@@ -67,8 +67,9 @@ class Reply:
     def write(self, request: Request) -> None:
         """Send all of it, as the answer to a request."""
         self.keep_alive = keep_alive = request.keep_alive and not self._close
-        if request.more_headers:
-            self.headers = (*self.headers, *request.more_headers)
+        more = request.more_headers
+        if more:
+            self.headers = (*self.headers, *more)
         data = self.raw(request.request_id, keep_alive=keep_alive, version=request.version)
         if request.method == "HEAD":
             data = data[: len(data) - len(self.body)]

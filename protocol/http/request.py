@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, Self, cast
 
 from aiohttp import web
@@ -15,8 +15,11 @@ from yarl import URL
 
 from pool.errors import InvalidRequest
 from pool.guard.caller import Caller
+from pool.guard.rates import RatedRequest
 from pool.turn import Principal
 from protocol.http.connection import Connection
+from protocol.http.rates import rate_headers
+from protocol.http.reply import Headers
 from protocol.origins import same_host
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -36,8 +39,9 @@ class Request(web.BaseRequest):
 
     `target` is what its first line asks for, `params` are the ids from its path, `body` and
     `options` what its body and query were decoded into (the types that its route names),
-    `principal` who calls, `caller` the same with what was shown for it. `more_headers` are for its
-    answer, whichever that is, `connection` is where it came by.
+    `principal` who calls, `caller` the same with what was shown for it; `rated` is what it counts
+    as, if it does. `connection` is where it came by, `origin_headers` are what its answer says of
+    the page that sent it.
     """
 
     params: Mapping[str, str]
@@ -45,7 +49,8 @@ class Request(web.BaseRequest):
     caller: Caller
     body: Any
     options: Any
-    more_headers: Sequence[tuple[str, str]] = ()
+    rated: RatedRequest | None = None
+    origin_headers: Headers = ()
 
     def __init__(
         self,
@@ -83,6 +88,13 @@ class Request(web.BaseRequest):
             loop,
         )
         return self
+
+    @property
+    def more_headers(self) -> Headers:
+        """What its answer, whichever that is, says besides its own headers."""
+        if self.rated is None:
+            return self.origin_headers
+        return (*self.origin_headers, *rate_headers(self.rated))
 
     @property
     def idempotency_key(self) -> str | None:

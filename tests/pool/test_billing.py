@@ -149,13 +149,15 @@ async def test_requests_are_limited_by_principal() -> None:
     notices = Notices()
     cost = CostConfig(rates=(RateLimit(amount=2, window_s=60),))
     async with pooled(spending(), cost=cost, observers=[notices]) as pool:
-        accepted = await pool.accept(TurnRequest(input="one"), principal=ANN)
+        rated = pool.ledger.request(ANN)
+        assert rated is not None
+        await pool.accept(TurnRequest(input="one"), principal=ANN, rated=rated)
         await pool.ask("two", principal=ANN)
         with pytest.raises(RateLimited) as info:
             await pool.ask("three", principal=ANN)
         await pool.ask("one", principal=BOB)
 
-    assert [(state.amount, state.left) for state in accepted.rates] == [(2, 1)]
+    assert [(state.amount, state.left) for state in rated.states] == [(2, 1)]
     assert 0 < (info.value.retry_after_s or 0) <= 60
     (refused,) = notices.of(TurnRefusedNotice)
     assert (refused.code, refused.user) == ("rate_limited", "ann")

@@ -14,7 +14,7 @@ from pool.guard.budget_steps import turn_counter
 from pool.guard.ledger import CostConfig, Ledger, micro_of
 from pool.guard.prices import Price
 from pool.guard.quota import QuotaLimits
-from pool.guard.rates import RateLimit, RateState, StoreWindows, states_of
+from pool.guard.rates import RateLimit, RateState, StoreWindows
 from pool.guard.usage import Group
 from pool.turn import ANYONE, Principal, State, Usage
 from tests.contract.stores import Opening, every_store
@@ -41,9 +41,11 @@ def ledger_of(config: CostConfig = PRICED, *, durable: bool = False) -> tuple[Le
 async def check(ledger: Ledger, principal: Principal) -> Sequence[RateState]:
     """Count a request that asks for no turn, and say how the principal stands."""
     request = ledger.request(principal)
-    if request is not None:
-        await ledger.count(request)
-    return states_of(request)
+    if request is None:
+        return ()
+    ledger.check(request)
+    await ledger.count(request)
+    return request.states
 
 
 async def usage_of(*ledgers: Ledger) -> list[Group]:
@@ -392,7 +394,8 @@ async def test_a_request_is_counted_with_what_its_turn_sets_aside(opening: Openi
         await ledger.admit(a_turn(at=now), None, request)
 
         assert counting.calls == ["count"]
-        assert [state.left for state in states_of(request)] == [2, 1, 8]
+        assert request is not None
+        assert [state.left for state in request.states] == [2, 1, 8]
 
 
 @every_store
@@ -432,9 +435,9 @@ async def test_a_request_that_no_budget_has_room_for_is_still_to_be_counted(
         with pytest.raises(BudgetExceeded):
             await ledger.admit(a_turn(at=now), None, second)
 
-        assert second is not None and second.open and states_of(second) == ()
+        assert second is not None and second.open and second.states == []
         await ledger.count(second)
-        assert [state.left for state in states_of(second)] == [1, 0, 7]
+        assert [state.left for state in second.states] == [1, 0, 7]
 
 
 async def test_a_turn_of_a_cheaper_model_is_one_request() -> None:
@@ -448,7 +451,8 @@ async def test_a_turn_of_a_cheaper_model_is_one_request() -> None:
     grant = await ledger.admit(a_turn(), None, request)
 
     assert grant is not None and grant.model == "small"
-    assert [state.left for state in states_of(request)] == [2, 1, 8]
+    assert request is not None
+    assert [state.left for state in request.states] == [2, 1, 8]
 
 
 @pytest.mark.parametrize(
@@ -466,7 +470,8 @@ async def test_a_request_counts_where_no_budget_is_about_its_turn(
     await ledger.admit(a_turn(), None, request)
 
     assert store.calls == ["count"]
-    assert [state.left for state in states_of(request)] == [2, 1, 8]
+    assert request is not None
+    assert [state.left for state in request.states] == [2, 1, 8]
 
 
 async def test_a_request_that_counts_elsewhere_is_counted_first() -> None:

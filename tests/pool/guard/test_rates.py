@@ -15,7 +15,6 @@ from pool.guard.rates import (
     Rates,
     RateState,
     StoreWindows,
-    states_of,
 )
 from pool.guard.rates_redis import RedisWindows
 from pool.turn import Principal
@@ -39,9 +38,11 @@ def rates_of(*limits: RateLimit) -> tuple[Rates, Clock, FailingStore]:
 async def check(rates: Rates, principal: Principal) -> Sequence[RateState]:
     """Count a request, and say how the principal stands."""
     request = rates.request(principal)
-    if request is not None:
-        await rates.count(request)
-    return states_of(request)
+    if request is None:
+        return ()
+    rates.check(request)
+    await rates.count(request)
+    return request.states
 
 
 async def test_a_principal_has_so_many_requests_in_a_window() -> None:

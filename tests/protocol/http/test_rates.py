@@ -10,7 +10,9 @@ import pytest
 from aiohttp import ClientResponse
 
 from pool.guard.quota import QuotaLimits
-from pool.guard.rates import RateLimit, RateState
+from pool.guard.rate_windows import asking_of
+from pool.guard.rates import RatedRequest, RateLimit
+from pool.turn import Principal
 from protocol.http.rates import rate_headers
 from tests.support.costs import costs
 from tests.support.principals import guarded
@@ -47,19 +49,22 @@ def left(response: ClientResponse) -> int:
 
 def test_the_header_fields_say_quota_and_rest() -> None:
     """In the words of draft-ietf-httpapi-ratelimit-headers-10; seconds are rounded up."""
-    states = [
-        RateState("principal-requests-60", "requests", 5, 60, 4, 59.5),
-        RateState("tenant-tokens-3600", "tokens", 9, 3_600, 9, 3_600.0),
+    limits = [
+        RateLimit(amount=5),
+        RateLimit(who="tenant", what="tokens", amount=9, window_s=3_600),
     ]
+    asking = asking_of(limits, Principal(), 7_200.5)
+    request = RatedRequest(asking, 7_200.5, windows=asking.windows, counts=[1, 12])
 
     policy = (
         '"principal-requests-60";q=5;w=60;qu="requests", '
         '"tenant-tokens-3600";q=9;w=3600;qu="tokens"'
     )
-    assert rate_headers(states) == (
+    assert rate_headers(request) == (
         ("RateLimit-Policy", policy),
-        ("RateLimit", '"principal-requests-60";r=4;t=60, "tenant-tokens-3600";r=9;t=3600'),
+        ("RateLimit", '"principal-requests-60";r=4;t=60, "tenant-tokens-3600";r=0;t=3600'),
     )
+    assert rate_headers(RatedRequest(asking, 7_200.5)) == ()
 
 
 @pytest.mark.parametrize(("path", "body", "headers"), DOORS)
