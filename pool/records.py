@@ -10,6 +10,8 @@ from typing import Any
 
 from pool.config import AgentSpec, PoolConfig
 from pool.errors import InvalidRequest, NotFound
+from pool.guard.ledger import Ledger
+from pool.guard.rates import RatedRequest
 from pool.ids import Ids, check_id
 from pool.store.base import Page, SessionKey, Store
 from pool.turn import ANYONE, Message, Principal, SessionInfo, Turn
@@ -23,6 +25,7 @@ class Records:
 
     config: PoolConfig
     store: Store
+    ledger: Ledger
     specs: Mapping[str, AgentSpec]
     _ids: Ids
 
@@ -34,17 +37,20 @@ class Records:
         metadata: dict[str, Any] | None = None,
         ttl_s: float | None = None,
         principal: Principal = ANYONE,
+        rated: RatedRequest | None = None,
     ) -> SessionInfo:
         """Make a session; `Conflict` if it exists, `TooLarge` if its metadata are. `agent` answers
-        the turns that name none.
+        the turns that name none. It is a request like a turn: `RateLimited`; `rated` as for
+        `accept`.
         """
-        if agent is not None:
-            self._check_agent(agent)
         if ttl_s is not None and not ttl_s > 0:
             raise InvalidRequest("ttl_s must be above 0", field="ttl_s")
         if metadata:
             check_metadata(metadata, self.config)
         key = self._key(session_id or self._ids.session(), principal)
+        await self.ledger.count_request(principal, rated)
+        if agent is not None:
+            self._check_agent(agent)
         info = SessionInfo(id=key.id, agent=agent, metadata=metadata or {}, ttl_s=ttl_s)
         return await self.store.create_session(key, info)
 
@@ -73,12 +79,17 @@ class Records:
         through_turn: str | None = None,
         *,
         principal: Principal = ANYONE,
+        rated: RatedRequest | None = None,
     ) -> SessionInfo:
-        """A new session with this one's transcript, up to and including a turn."""
+        """A new session with this one's transcript, up to and including a turn. It is a request, as
+        for `create_session`.
+        """
         if through_turn is not None:
             check_id(through_turn, "through_turn")
+        key = self._key(session_id, principal)
         new = self._key(new_id or self._ids.session(), principal)
-        return await self.store.fork_session(self._key(session_id, principal), new, through_turn)
+        await self.ledger.count_request(principal, rated)
+        return await self.store.fork_session(key, new, through_turn)
 
     async def messages(
         self,

@@ -59,6 +59,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         body_required=False,
         answers={201: _SESSION_MADE},
         problems=("not_found", "conflict", "store_unavailable"),
+        counts=True,
     ),
     Route(
         method="GET",
@@ -118,6 +119,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         body_required=False,
         answers={201: _SESSION_MADE},
         problems=("not_found", "conflict", "store_unavailable"),
+        counts=True,
     ),
     Route(
         method="POST",

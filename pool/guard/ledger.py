@@ -124,6 +124,15 @@ class Ledger:
         """`RateLimited` if there is no room for a request, as far as is known here."""
         self._rates.check(request)
 
+    async def count_request(self, principal: Principal, request: RatedRequest | None) -> None:
+        """Count what asks for no turn: `request`, or if None one of the principal's.
+        `RateLimited`, `StoreUnavailable`.
+        """
+        request = request or self.request(principal)
+        if request is not None:
+            self.check(request)
+            await self.count(request)
+
     async def count(self, request: RatedRequest) -> None:
         """Count a request that asks for no turn, or that was refused before `admit` counted it;
         `RateLimited`, `StoreUnavailable`.

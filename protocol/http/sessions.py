@@ -64,6 +64,7 @@ async def create(server: Server, request: Request) -> Answer:
         metadata=asked.metadata,
         ttl_s=asked.ttl_s,
         principal=request.principal,
+        rated=request.rated,
     )
     return json(201, encode.session(info), _location(info.id))
 
@@ -106,6 +107,7 @@ async def fork(server: Server, request: Request) -> Answer:
         asked.session_id,
         asked.through_turn,
         principal=request.principal,
+        rated=request.rated,
     )
     return json(201, encode.session(info), _location(info.id))
 

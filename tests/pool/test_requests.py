@@ -1,4 +1,4 @@
-"""What counts as a request under a caller's rates, and how its caller then stands."""
+"""What counts as a request under a caller's rates: whatever makes something, and once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import pytest
 from pool import AgentPool
 from pool.errors import (
     BudgetExceeded,
+    Conflict,
+    InvalidRequest,
     NotFound,
     PoolError,
     RateLimited,
@@ -23,6 +25,7 @@ from tests.support.agents import Held, pooled, wall
 from tests.support.stores import FailingStore
 
 ANN = Principal("acme", "ann")
+BOB = Principal("acme", "bob")
 
 
 def limited(amount: int, **more: object) -> CostConfig:
@@ -45,6 +48,25 @@ def request_of(pool: AgentPool) -> RatedRequest:
     request = pool.ledger.request(ANN)
     assert request is not None
     return request
+
+
+async def test_sessions_forks_and_turns_count_alike() -> None:
+    """Three of any kind are three requests; one more makes nothing, whatever it is."""
+    async with pooled(echo, cost=limited(3)) as pool:
+        await pool.create_session("s1", principal=ANN)
+        await pool.fork_session("s1", "s2", principal=ANN)
+        await pool.ask("hi", session="s1", principal=ANN)
+        with pytest.raises(RateLimited) as info:
+            await pool.create_session("s3", principal=ANN)
+        with pytest.raises(RateLimited):
+            await pool.fork_session("s1", "s3", principal=ANN)
+        with pytest.raises(RateLimited):
+            await pool.ask("hi", session="s3", principal=ANN)
+        assert 0 < (info.value.retry_after_s or 0) <= 3_600
+        assert [state.left for state in info.value.states] == [0]
+        with pytest.raises(NotFound):
+            await pool.session("s3", principal=ANN)
+        await pool.create_session("s3", principal=BOB)
 
 
 async def test_a_call_that_makes_a_session_and_a_turn_is_one_request() -> None:
@@ -73,6 +95,42 @@ async def test_who_may_ask_no_more_may_read_stop_and_forget() -> None:
         await pool.delete_session("s1", principal=ANN)
         with pytest.raises(RateLimited):
             await pool.submit("hi", principal=ANN)
+
+
+async def test_a_session_that_is_not_made_says_how_its_caller_stands() -> None:
+    """It exists, or what it is made of does not: a request all the same. What is wrong in its form
+    is none.
+    """
+    async with pooled(echo, cost=limited(4)) as pool:
+        made = request_of(pool)
+        await pool.create_session("s1", principal=ANN, rated=made)
+        assert left(made) == [3]
+        request = request_of(pool)
+        with pytest.raises(InvalidRequest):
+            await pool.create_session("no id", principal=ANN, rated=request)
+        assert left(request) == []
+        with pytest.raises(Conflict):
+            await pool.create_session("s1", principal=ANN, rated=request)
+        assert left(request) == [2]
+        request = request_of(pool)
+        with pytest.raises(NotFound):
+            await pool.create_session(agent="none", principal=ANN, rated=request)
+        assert left(request) == [1]
+        request = request_of(pool)
+        with pytest.raises(NotFound):
+            await pool.fork_session("none", principal=ANN, rated=request)
+        assert left(request) == [0]
+
+
+async def test_a_session_that_cannot_be_counted_is_not_made() -> None:
+    """Nobody knows whether there is room for it."""
+    store = FailingStore(MemoryStore(clock=wall))
+    async with pooled(echo, store=store, cost=limited(4)) as pool:
+        store.fail("count", times=1)
+        with pytest.raises(StoreUnavailable):
+            await pool.create_session("s1", principal=ANN)
+        with pytest.raises(NotFound):
+            await pool.session("s1", principal=ANN)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +173,8 @@ async def test_turns_of_no_agent_cost_the_store_nothing_above_the_limit() -> Non
         store.calls.clear()
         with pytest.raises(RateLimited):
             await pool.ask("hi", agent="none", principal=ANN)
+        with pytest.raises(RateLimited):
+            await pool.create_session("s1", principal=ANN)
         assert store.calls == []
 
 

@@ -41,11 +41,8 @@ def ledger_of(config: CostConfig = PRICED, *, durable: bool = False) -> tuple[Le
 async def check(ledger: Ledger, principal: Principal) -> Sequence[RateState]:
     """Count a request that asks for no turn, and say how the principal stands."""
     request = ledger.request(principal)
-    if request is None:
-        return ()
-    ledger.check(request)
-    await ledger.count(request)
-    return request.states
+    await ledger.count_request(principal, request)
+    return () if request is None else request.states
 
 
 async def usage_of(*ledgers: Ledger) -> list[Group]:

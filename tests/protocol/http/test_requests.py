@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import pytest
 from aiohttp import ClientResponse
@@ -11,9 +12,14 @@ from pool.guard.budget import Budget
 from pool.guard.quota import QuotaLimits
 from pool.guard.rates import RateLimit
 from pool.guard.screen import Screen, ScreenConfig
+from pool.store.memory import MemoryStore
 from tests.support.costs import costs
 from tests.support.serving import echo, serving
 from tests.support.serving_agents import Held
+from tests.support.sockets import talking
+from tests.support.wrapped import WrappedStore
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.real_time
 
@@ -35,6 +41,15 @@ REFUSALS: tuple[tuple[str, dict[str, str], dict[str, str], dict[str, Any]], ...]
     ("not_found", {"input": "more", "agent": "none"}, {}, PLAIN),
     ("agent_degraded", {"input": "more", "agent": "rests"}, {}, PLAIN),
 )
+
+
+class Defective(WrappedStore):
+    """Makes no session, for no reason that anybody foresaw."""
+
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        if name == "create_session":
+            raise ValueError
+        return await call()
 
 
 def left(response: ClientResponse) -> str:
@@ -67,6 +82,47 @@ async def test_every_refusal_says_how_the_caller_stands(
         assert int(above.headers["Retry-After"]) > 1
 
 
+async def test_a_defect_says_how_the_caller_stands() -> None:
+    """What is counted is told, also if the server then fails."""
+    async with serving(engine=PLAIN, store=Defective(MemoryStore())) as peer:
+        failed = await peer.post("/v1/sessions", {})
+        assert (failed.status, left(failed)) == (500, "r=2")
+
+
+async def test_what_makes_a_session_is_a_request() -> None:
+    """Sessions, forks and turns share what their caller may; each answer says so, and one more
+    makes nothing.
+    """
+    async with serving(engine=PLAIN) as peer:
+        made = await peer.post("/v1/sessions", {"session_id": "s"})
+        assert (made.status, left(made)) == (201, "r=2")
+        again = await peer.post("/v1/sessions", {"session_id": "s"})
+        assert (again.status, left(again)) == (409, "r=1")
+        forked = await peer.post("/v1/sessions/s/fork", {})
+        assert (forked.status, left(forked)) == (201, "r=0")
+        for path, body in (
+            ("/v1/sessions", {}),
+            ("/v1/sessions/s/fork", {}),
+            (TURNS, {"input": "x"}),
+        ):
+            refused = await peer.post(path, body)
+            said = await refused.json(content_type=None)
+            assert (refused.status, said["code"], left(refused)) == (429, "rate_limited", "r=0")
+            assert 0 < said["retry_after_s"] <= int(refused.headers["Retry-After"])
+        assert len((await peer.pool.sessions()).items) == 2
+
+
+async def test_a_turn_in_a_new_session_is_one_request() -> None:
+    """By any door that makes both."""
+    async with serving(engine=PLAIN) as peer:
+        assert left(await peer.post("/v1/sessions/new/turns", {"input": "x"})) == "r=2"
+        assert left(await peer.post("/agent/invoke", {"message": "x"})) == "r=1"
+        async with talking(peer) as talk:
+            answer = await talk.ask("turn", session_id="newer", input="x")
+            assert answer["type"] == "accepted"
+        assert left(await peer.post("/v1/sessions", {})) == "r=0"
+
+
 async def test_who_may_ask_no_more_may_read_stop_and_forget() -> None:
     """None of it is refused, or counted, and no answer to it speaks of limits."""
     async with serving(Held(), engine=PLAIN) as peer:
@@ -88,3 +144,30 @@ async def test_who_may_ask_no_more_may_read_stop_and_forget() -> None:
         ]
         assert [each.status for each in answers] == [200, 200, 200, 200, 200, 201, 200, 404]
         assert not [each for each in answers if "RateLimit" in each.headers]
+
+
+async def test_a_websocket_is_refused_alike() -> None:
+    """What it asks for counts with what its caller asks for over HTTP, whatever it is refused for;
+    an error says when to come again, and nothing else that it says is a request.
+    """
+    agents = {"agent": Held(), "rests": echo}
+    async with (
+        serving(agents, engine=PLAIN) as peer,
+        talking(peer) as talk,
+    ):
+        assert left(await peer.post("/v1/sessions", {"session_id": "s"})) == "r=2"
+        turn = (await talk.ask("turn", session_id="s", input="x"))["turn"]["id"]
+        answer = await talk.ask("turn", session_id="s", input="x", agent="none")
+        assert (answer["type"], answer["error"]["code"]) == ("error", "not_found")
+        for _ in range(2):
+            above = (await talk.ask("turn", session_id="t", input="x"))["error"]
+            assert (above["code"], above["status"]) == ("rate_limited", 429)
+            assert 0 < above["retry_after_s"] <= 86_400
+        for name, fields in (
+            ("ping", {}),
+            ("unsubscribe", {"session_id": "s"}),
+            ("subscribe", {"session_id": "s"}),
+            ("cancel", {"turn_id": turn}),
+        ):
+            assert (await talk.ask(name, **fields))["type"] != "error"
+        assert (await peer.post("/v1/sessions", {})).status == 429
