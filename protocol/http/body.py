@@ -7,7 +7,6 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import RequestPayloadError
 
 from pool.errors import InvalidRequest, TooLarge
 from protocol.config import ServerConfig
@@ -30,11 +29,8 @@ async def read_body(request: Request, config: ServerConfig) -> bytes:
     if kind is not None and kind != "application/json":
         _check_type(kind)
     coding = _coding(headers.getall("Content-Encoding")) if "Content-Encoding" in headers else ""
-    try:
-        # All of a usual body arrives with its head: no timer then, no waiting, no flow to control.
-        data = b"".join(payload._buffer) if payload.is_eof() else await _slow_body(request, config)
-    except RequestPayloadError:
-        raise InvalidRequest("the body is not framed as HTTP says") from None
+    # All of a usual body arrives with its head: no timer then, no waiting, no flow to control.
+    data = b"".join(payload._buffer) if payload.is_eof() else await _slow_body(request, config)
     if len(data) > config.max_body_bytes:
         raise _too_large(config)
     return _unpacked(data, coding, config) if coding else data

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import RawRequestMessage
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import ERROR, RequestHandler
 
+from pool.errors import InvalidRequest
 from protocol.http.reply import Answer, Reply
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ class Connection(RequestHandler):
     makes a task and a writer for each of them and goes through the loop twice more for that.)
     """
 
-    __slots__ = ("_head_deadline", "_listener", "_taking")
+    __slots__ = ("_body", "_head_deadline", "_listener", "_taking")
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         super().__init__(listener, **options)
         self._listener = listener
+        # of the request that is being answered
+        self._body = EMPTY_PAYLOAD
         self._head_deadline: asyncio.TimerHandle | None = None
         # a handler that waits until the client has taken enough
         self._taking: asyncio.Future[bool] | None = None
@@ -53,7 +56,14 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; time a head that is there in part only."""
+        messages = self._messages
+        body = messages[-1][1] if messages else self._body
         super().data_received(data)
+        newest = messages[-1][1] if messages else body
+        if newest is not body and not body.is_eof():
+            # Behind half a body comes no request: the parser could not go on, and has told nobody
+            # who waits for the rest.
+            body.set_exception(InvalidRequest("the body is not framed as HTTP says"))
         waiter = self._waiter
         if waiter is None or waiter.done():
             if self._head_deadline is not None:
@@ -80,6 +90,7 @@ class Connection(RequestHandler):
                 finally:
                     self._waiter = None
             message, payload = messages.popleft()
+            self._body = payload
             if self._parser is not None:
                 self._parser.message_consumed()
             if self._buffer_paused and len(messages) <= self._msg_queue_resume_size:
@@ -219,7 +230,7 @@ class Connection(RequestHandler):
             async with asyncio.timeout(self._lingering_time):
                 while not payload.is_eof():
                     await payload.readany()
-        except (TimeoutError, RequestPayloadError):
+        except (TimeoutError, InvalidRequest):
             self._keepalive = False
 
     def _taken(self, enough: bool) -> None:
