@@ -6,6 +6,7 @@ import asyncio
 import zlib
 from typing import TYPE_CHECKING, Final
 
+from aiohttp import hdrs
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from pool.errors import InvalidRequest, TooLarge
@@ -25,10 +26,12 @@ async def read_body(request: Request, config: ServerConfig) -> bytes:
     if payload is EMPTY_PAYLOAD:
         return b""
     headers = request.headers
-    kind = headers.get("Content-Type")
+    kind = headers.get(hdrs.CONTENT_TYPE)
     if kind is not None and kind != "application/json":
         _check_type(kind)
-    coding = _coding(headers.getall("Content-Encoding")) if "Content-Encoding" in headers else ""
+    coding = (
+        _coding(headers.getall(hdrs.CONTENT_ENCODING)) if hdrs.CONTENT_ENCODING in headers else ""
+    )
     # All of a usual body arrives with its head: no timer then, no waiting, no flow to control.
     data = b"".join(payload._buffer) if payload.is_eof() else await _slow_body(request, config)
     if len(data) > config.max_body_bytes:

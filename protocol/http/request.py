@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Self, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
@@ -130,13 +130,13 @@ def given_request_id(headers: CIMultiDictProxy[str]) -> str | None:
 def check_head(request: Request) -> None:
     """Refuse what two servers in a row might read differently (RFC 9112, 3.2 and 6.1)."""
     headers = request.headers
-    hosts = headers.getall("Host", ())
+    hosts = headers.getall(hdrs.HOST, ())
     if len(hosts) != 1 and (hosts or request.version >= (1, 1)):
         raise AmbiguousHead("the request must have exactly one Host header", field="Host")
     target = request.target
     if target.scheme and not _names(target, hosts[0] if hosts else ""):
         raise AmbiguousHead("the target names another host than the Host header", field="Host")
-    if "Transfer-Encoding" not in headers:
+    if hdrs.TRANSFER_ENCODING not in headers:
         return
     codings = headers.getall("Transfer-Encoding")
     if "Content-Length" in headers or request.version < (1, 1):

@@ -19,6 +19,14 @@ pytestmark = pytest.mark.real_time
 
 TURNS = "/v1/sessions/s1/turns"
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+WHOLE = (
+    b'POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n\r\n{"input":"x"}'
+    % TURNS.encode()
+)
+CHUNKED = (
+    b"POST %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b'5\r\n{"inp\r\n8\r\nut":"x"}\r\n0\r\n\r\n'
+) % TURNS.encode()
 LAST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
@@ -38,6 +46,57 @@ async def test_more_requests_than_are_kept_are_all_answered() -> None:
         await held.running.wait()
         held.release.set()
         assert statuses(await answers) == [200] * 2_002
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [HEALTH, WHOLE, WHOLE + HEALTH, CHUNKED + WHOLE, HEALTH + CHUNKED],
+    ids=["no body", "body", "pipelined", "body behind chunks", "chunks"],
+)
+async def test_half_a_head_behind_a_request_has_a_heads_deadline(request_bytes: bytes) -> None:
+    """Whether it came with the request or while that was answered; not the time of idle ones."""
+    config = ServerConfig(header_timeout_s=0.05, keepalive_s=20)
+    for parts in ((request_bytes + b"GET /hea",), (request_bytes, b"GET /health HTTP/1.1\r\n")):
+        async with serving(config=config) as peer:
+            answers = await asyncio.wait_for(peer.raw(*parts), 5)
+            assert set(statuses(answers)) == {200}
+
+
+async def test_half_a_head_behind_a_turn_has_its_time_when_its_turn_comes() -> None:
+    """A turn that takes longer than a head may is not cut off for what waits behind it."""
+    held = Held()
+    async with serving(held, config=ServerConfig(header_timeout_s=0.05, keepalive_s=20)) as peer:
+        answers = asyncio.ensure_future(peer.raw(WHOLE, b"GET /hea"))
+        await held.running.wait()
+        await asyncio.sleep(0.1)
+        held.release.set()
+        assert statuses(await asyncio.wait_for(answers, 5)) == [200]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (HEALTH,),
+        (HEALTH[:-2], HEALTH[-2:]),
+        (WHOLE,),
+        (WHOLE[:-13], WHOLE[-13:-5], WHOLE[-5:]),
+        (CHUNKED[:-1], CHUNKED[-1:]),
+        (HEALTH + WHOLE, CHUNKED + WHOLE),
+    ],
+    ids=["no body", "lines", "body", "body later", "chunks", "pipelined"],
+)
+async def test_a_connection_with_nothing_behind_its_request_is_idle(parts: tuple[bytes]) -> None:
+    """However the request came: it is kept for `keepalive_s`, not for the time of a head."""
+    async with serving(config=ServerConfig(header_timeout_s=0.05, keepalive_s=20)) as peer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", peer.server.port)
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            # so that each part is read by itself
+            assert (await peer.get("/health")).status == 200
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(-1), 0.3)
+        writer.close()
 
 
 async def test_bodies_of_all_kinds_follow_each_other() -> None:
