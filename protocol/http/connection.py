@@ -15,6 +15,7 @@ from aiohttp.web_protocol import ERROR, RequestHandler
 
 from pool.errors import InvalidRequest
 from protocol.http.reply import Answer, Reply
+from protocol.http.sending import Sending
 
 if TYPE_CHECKING:
     from protocol.http.listener import Listener
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _END: Final = b"\r\n\r\n"
 
 
-class Connection(RequestHandler):
+class Connection(Sending):
     """One client's connection.
 
     A head that has begun must be there within `header_timeout_s`. Requests are handled one after
@@ -30,18 +31,16 @@ class Connection(RequestHandler):
     makes a task and a writer for each of them and goes through the loop twice more for that.)
     """
 
-    __slots__ = ("_body", "_head_behind", "_head_deadline", "_listener", "_taking")
+    __slots__ = ("_body", "_head_behind", "_head_deadline", "_listener")
 
     def __init__(self, listener: Listener, **options: Any) -> None:
-        super().__init__(listener, **options)
+        super().__init__(listener, listener.config.slow_reader_s, **options)
         self._listener = listener
         # of the request that is being answered
         self._body = EMPTY_PAYLOAD
         self._head_deadline: asyncio.TimerHandle | None = None
         # behind the newest request there is a part of the next one's head
         self._head_behind = False
-        # a handler that waits until the client has taken enough
-        self._taking: asyncio.Future[bool] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or turn it away when there are enough."""
@@ -127,44 +126,7 @@ class Connection(RequestHandler):
                 self._keepalive_handle = loop.call_at(idle_until, self._process_keepalive)
         if not self._force_close:
             self._task_handler = None
-            if self.transport is not None:
-                self.transport.close()
-
-    @property
-    def patience_s(self) -> float:
-        """How long a client may take nothing of what was written, in seconds."""
-        return self._listener.config.slow_reader_s
-
-    def send(self, data: bytes) -> None:
-        """Write without waiting. What can no longer be sent is dropped: the handler is about to be
-        cancelled then."""
-        transport = self.transport
-        if transport is not None and not transport.is_closing():
-            transport.write(data)
-
-    def high_water(self, unsent_bytes: int) -> None:
-        """Pause writing when so many bytes could not be sent."""
-        if self.transport is not None:
-            self.transport.set_write_buffer_limits(high=unsent_bytes)
-
-    async def drained(self, within_s: float) -> bool:
-        """Wait until the client has taken enough of what was written; False if it is too slow."""
-        if not self.writing_paused:
-            return True
-        # Not aiohttp's own waiter: it is one for all, and a timeout would leave it cancelled for
-        # whoever waits next.
-        self._taking = self._loop.create_future()
-        timer = self._loop.call_later(within_s, self._taken, False)
-        try:
-            return await self._taking
-        finally:
-            timer.cancel()
-            self._taking = None
-
-    def resume_writing(self) -> None:
-        """The client has taken enough of what was written."""
-        super().resume_writing()
-        self._taken(True)
+            self.leave()
 
     def hand_over(self, successor: BaseProtocol, head: bytes) -> None:
         """Answer an upgrade with `head`: from then on the connection is another protocol's, with
@@ -191,11 +153,6 @@ class Connection(RequestHandler):
             successor.pause_writing()
         if behind:
             successor.data_received(behind)
-
-    def cut(self) -> None:
-        """End the connection now; what was not sent is lost."""
-        if self.transport is not None:
-            self.transport.abort()
 
     def handle_error(
         self,
@@ -245,10 +202,6 @@ class Connection(RequestHandler):
                     await payload.readany()
         except (TimeoutError, InvalidRequest):
             self._keepalive = False
-
-    def _taken(self, enough: bool) -> None:
-        if self._taking is not None and not self._taking.done():
-            self._taking.set_result(enough)
 
     def _unreadable_from_here(self) -> None:
         """Tell whoever waits for the rest of a body: the parser tells nobody."""
