@@ -78,7 +78,8 @@ async def _slow_body(request: Request, config: ServerConfig) -> bytes:
     length = request.headers.get("Content-Length")
     if length is not None and int(length) > config.max_body_bytes:
         raise _too_large(config)
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    # HTTP/1.0 knows no answer before the answer
+    if request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue":
         request.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = bytearray()
     try:

@@ -27,6 +27,7 @@ _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-|\Z)"
 )
 _NO_TRACE: Final = "0" * 32
+_WEBSOCKET: Final = re.compile("websocket", re.ASCII | re.IGNORECASE)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -95,6 +96,19 @@ class Request(web.BaseRequest):
         if self.rated is None:
             return self.origin_headers
         return (*self.origin_headers, *rate_headers(self.rated))
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether another request may follow on the connection."""
+        message = self._message
+        if message.should_close:
+            return False
+        if message.upgrade:
+            # Behind any other upgrade the parser has dropped what came with it.
+            return _WEBSOCKET.fullmatch(message.headers.get(hdrs.UPGRADE, "")) is not None
+        # Who asked first whether to send a body, and was answered instead, may leave it out: what
+        # follows would be read as the body.
+        return self._payload.is_eof() or hdrs.EXPECT not in message.headers
 
     @property
     def idempotency_key(self) -> str | None:

@@ -66,3 +66,43 @@ async def test_an_extra_route_need_not_know_how_a_body_goes_wrong() -> None:
     async with serving(extra_routes={("POST", "/shout"): shout}) as peer:
         answers = await asked_for(peer, post(CHUNKED, path="/shout"), b"3\r\nhey\r\nno chunk\r\n")
         assert statuses(answers) == [400]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        post("Connection: Upgrade", "Upgrade: h2c, websocket", "Content-Length: 13")
+        + b'{"input":"x"}',
+        b"CONNECT localhost HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+    ids=["h2c", "body", "connect"],
+)
+async def test_an_upgrade_to_what_is_not_known_ends_the_connection(head: bytes) -> None:
+    """Behind it the other protocol may begin: the first half of a request may be lost there, and
+    the rest of it must not be taken for another one."""
+    async with serving() as peer:
+        answers = await peer.raw(head + post("Content-Length: 98"), LAST)
+        assert len(statuses(answers)) == 1
+        assert b"\r\nConnection: close\r\n" in answers
+
+
+async def test_who_was_answered_before_they_sent_their_body_need_not_send_it() -> None:
+    """The connection ends, and what follows is not taken for the body."""
+    async with serving() as peer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", peer.server.port)
+        head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
+        writer.write(head + b"Expect: 100-continue\r\n\r\n")
+        answer = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"x" * 5 + LAST)
+        answer += await reader.read()
+        writer.close()
+        assert statuses(answer) == [200]
+        assert b"\r\nConnection: close\r\n" in answer
+
+
+async def test_who_speaks_an_older_http_is_not_told_to_go_on() -> None:
+    """HTTP/1.0 would take that for the answer."""
+    async with serving(config=ServerConfig(body_timeout_s=0.05)) as peer:
+        head = post("Content-Length: 13", "Expect: 100-continue", version="1.0")
+        assert statuses(await peer.raw(head)) == [408]
