@@ -31,7 +31,7 @@ class Connection(Sending):
     makes a task and a writer for each of them and goes through the loop twice more for that.)
     """
 
-    __slots__ = ("_body", "_head_behind", "_head_deadline", "_listener")
+    __slots__ = ("_body", "_head_behind", "_head_deadline", "_listener", "_parser_paused")
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         super().__init__(listener, listener.config.slow_reader_s, **options)
@@ -41,6 +41,8 @@ class Connection(Sending):
         self._head_deadline: asyncio.TimerHandle | None = None
         # behind the newest request there is a part of the next one's head
         self._head_behind = False
+        # the parser may be, although reading is not
+        self._parser_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or turn it away when there are enough."""
@@ -85,7 +87,9 @@ class Connection(Sending):
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Read on, if reading was paused. aiohttp says so with every body that has been read."""
-        if self._reading_paused:
+        if self._reading_paused or self._parser_paused:
+            # where a paused body ends, the parser is left to pause in the next one
+            self._parser_paused = not resume_parser
             super().resume_reading(resume_parser)
 
     async def start(self) -> None:

@@ -106,3 +106,11 @@ async def test_who_speaks_an_older_http_is_not_told_to_go_on() -> None:
     async with serving(config=ServerConfig(body_timeout_s=0.05)) as peer:
         head = post("Content-Length: 13", "Expect: 100-continue", version="1.0")
         assert statuses(await peer.raw(head)) == [408]
+
+
+async def test_a_body_behind_one_of_very_many_chunks_is_read() -> None:
+    """Reading that was to pause where a body ended goes on with the next one."""
+    chunks = b"1\r\n{\r\n" * (2**14 + 1) + b"0\r\n\r\n"
+    whole = post("Content-Length: 13", "Connection: close") + b'{"input":"x"}'
+    async with serving() as peer:
+        assert statuses(await peer.raw(post(CHUNKED) + chunks, whole)) == [400, 200]
