@@ -31,7 +31,14 @@ class Connection(Sending):
     makes a task and a writer for each of them and goes through the loop twice more for that.)
     """
 
-    __slots__ = ("_body", "_head_behind", "_head_deadline", "_listener", "_parser_paused")
+    __slots__ = (
+        "_body",
+        "_head_behind",
+        "_head_deadline",
+        "_listener",
+        "_parser_paused",
+        "_waiting_bytes",
+    )
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         super().__init__(listener, listener.config.slow_reader_s, **options)
@@ -43,6 +50,8 @@ class Connection(Sending):
         self._head_behind = False
         # the parser may be, although reading is not
         self._parser_paused = False
+        # received since there were requests that wait
+        self._waiting_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or turn it away when there are enough."""
@@ -64,6 +73,10 @@ class Connection(Sending):
         # not by super(): that alone would take 1,200 instructions
         RequestHandler.data_received(self, data)
         messages = self._messages
+        if messages:
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes > self._read_bufsize and not self._buffer_paused:
+                self._pause_reading_for_buffer()
         newest = messages[-1][1] if messages else self._body
         if (
             newest is EMPTY_PAYLOAD
@@ -109,8 +122,10 @@ class Connection(Sending):
             self._body = payload
             if self._parser is not None:
                 self._parser.message_consumed()
-            if self._buffer_paused and len(messages) <= self._msg_queue_resume_size:
-                self._resume_reading_if_drained()
+            if not messages:
+                self._waiting_bytes = 0
+                if self._buffer_paused:
+                    self._resume_reading_if_drained()
             try:
                 self._keepalive = await self._serve(message, payload)
                 if not payload.is_eof() and self.transport is not None:

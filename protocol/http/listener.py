@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
+from multidict import istr
 
 from protocol.config import ServerConfig
 from protocol.http.connection import Connection
 from protocol.http.reply import Answer, Reply
 from protocol.http.request import Request, given_request_id
+
+# multidict folds the case of any other string anew with each look-up
+_ID: Final = istr("X-Request-ID")
+_TRACE: Final = istr("traceparent")
 
 Unreadable = Callable[[Request, BaseException | None], Reply]
 
@@ -81,6 +86,6 @@ class Listener(web.Server):
     ) -> Request:
         """What a client has sent, as a request with an id: its own, or one of ours."""
         headers = message.headers
-        given = "X-Request-ID" in headers or "traceparent" in headers
+        given = _ID in headers or _TRACE in headers
         request_id = (given and given_request_id(headers)) or self._request_id()
         return Request(message, payload, connection, request_id)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 from contextvars import ContextVar
 
 import pytest
 from aiohttp import web
+from aiohttp.streams import StreamReader
 
 from protocol.config import ServerConfig
 from protocol.http.request import Request
@@ -237,4 +239,24 @@ async def test_an_upgrade_whose_body_comes_late_ends_the_connection() -> None:
         writer.write(b"hello")
         # to the end of the connection
         await reader.read()
+        writer.close()
+
+
+async def test_what_waits_behind_a_request_is_bounded_in_bytes() -> None:
+    """Large bodies are not read by the dozen while one request is answered; all are, in the end."""
+    held = Held()
+    big = b'{"input":"' + b"x" * 200_000 + b'"}'
+    large = WHOLE[:-13].replace(b"13", b"%d" % len(big)) + big
+    async with serving(held) as peer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", peer.server.port)
+        writer.write(WHOLE)
+        await held.running.wait()
+        writer.write(large * 50 + LAST)
+        # nobody tells how much a server has not read: it has had the time when it has answered this
+        for _ in range(100):
+            assert (await peer.get("/health")).status == 200
+        waiting = [found for found in gc.get_objects() if isinstance(found, StreamReader)]
+        assert sum(found.total_bytes for found in waiting) < 1_500_000
+        held.release.set()
+        assert statuses(await reader.read()) == [200] * 52
         writer.close()
