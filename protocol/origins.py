@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
+from aiohttp import hdrs
 from aiohttp.web_request import BaseRequest
 
 from pool.errors import ConfigError, Forbidden
@@ -57,21 +58,25 @@ class Origins:
             return
         headers = request.headers
         if self._local_only:
-            host = headers.get("Host")
+            host = headers.get(hdrs.HOST)
             if host is not None and host != self._local_name:
                 self._check_name(host)
-            if "X-Forwarded-For" in headers or "X-Real-IP" in headers or "Forwarded" in headers:
+            if (
+                hdrs.X_FORWARDED_FOR in headers
+                or "X-Real-IP" in headers
+                or hdrs.FORWARDED in headers
+            ):
                 # nobody on this machine itself sends what proxies say of whom they ask for
                 raise Forbidden(
                     "this server is for this machine only, and a proxy asks it for others: its "
                     "operator may have callers say who they are, or add --insecure"
                 )
-        if "Origin" in headers:
+        if hdrs.ORIGIN in headers:
             self.check_page(request)
 
     def check_page(self, request: BaseRequest) -> None:
         """`Forbidden` for a page that is neither ours nor allowed. Programs send no Origin."""
-        origins = request.headers.getall("Origin", ())
+        origins = request.headers.getall(hdrs.ORIGIN, ())
         if not origins:
             return
         origin = origins[0].lower()
@@ -82,7 +87,7 @@ class Origins:
 
     def headers(self, request: BaseRequest) -> Headers:
         """What an answer says to the browser of an allowed page."""
-        allowed = self._allowed_by(request) if "Origin" in request.headers else None
+        allowed = self._allowed_by(request) if hdrs.ORIGIN in request.headers else None
         if allowed is None:
             return self._usual
         return (("Access-Control-Allow-Origin", allowed), _EXPOSED, _VARY)
@@ -103,7 +108,7 @@ class Origins:
         self._local_name = host
 
     def _allowed_by(self, request: BaseRequest) -> str | None:
-        origins = request.headers.getall("Origin", ())
+        origins = request.headers.getall(hdrs.ORIGIN, ())
         return self._allowed.get(origins[0].lower()) if len(origins) == 1 else None
 
     def _ours(self, request: BaseRequest, origin: str) -> bool:
