@@ -163,7 +163,9 @@ def _probe(path: Path) -> None:
     except FileNotFoundError:
         # it would be made
         path.parent.stat()
-        if not os.access(path.parent, os.W_OK | os.X_OK):
+        # as `open` looks at it
+        effective = os.access in os.supports_effective_ids
+        if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=effective):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
         return
     try:
