@@ -84,6 +84,8 @@ class Moving:
         # it did not break anything: it is not counted as running when it is claimed
         turn.phase = "waiting"
         turn.record.state = "queued"
+        # what was asked in an attempt that did not get to its pause is asked again
+        turn.record.pending = ()
         self.hand_back_soon(turn.session)
 
     def hand_back_soon(self, session: Session) -> None:

@@ -19,7 +19,7 @@ from pool.store.base import Lease, StateChange
 from pool.store.memory import MemoryStore
 from pool.turn import Principal, Turn, Usage
 from tests.support.agents import Scripted, pooled, wall
-from tests.support.cluster import LEASE_S, clustered
+from tests.support.cluster import LEASE_S, cluster, clustered
 from tests.support.faulty import FaultyView
 from tests.support.stores import View
 
@@ -252,5 +252,20 @@ async def test_what_was_asked_before_the_pause_is_asked_again() -> None:
         await asyncio.sleep(LEASE_S + 5)
         turn = await b.wait(accepted.id, until_paused=True, timeout_s=50)
         on.views[0].mend()
+        assert (turn.state, turn.attempt) == ("waiting", 2)
+        assert [call.call_id for call in turn.pending] == ["call-2"]
+
+
+async def test_what_was_asked_before_a_hand_over_is_asked_again() -> None:
+    """A drain takes the turn from an agent that has asked and not paused yet: whoever has it next
+    waits for its own question only.
+    """
+    agents = [AgentSpec(agent=Questioning(), gate=ask) for _ in range(2)]
+    async with cluster(*agents) as on:
+        a, b = on.pools
+        accepted = await a.submit("hi", session="s1", deadline_s=300)
+        await asyncio.sleep(1)
+        await a.drain(deadline_s=1)
+        turn = await b.wait(accepted.id, until_paused=True, timeout_s=50)
         assert (turn.state, turn.attempt) == ("waiting", 2)
         assert [call.call_id for call in turn.pending] == ["call-2"]
