@@ -50,7 +50,7 @@ class TurnContext(Struct, eq=False):
     _format: str
     _observers: Observers
     # what the turn has used before, and its agent does not know of
-    _before: Usage | None
+    _before: Usage
 
     @property
     def max_steps(self) -> int:

@@ -89,7 +89,7 @@ class LiveTurn(Struct, kw_only=True, eq=False):
     loaded: AgentState | None = None
     # what it has used as far as the store knows (None: not even that this attempt has begun)
     stored_usage: Usage | None = None
-    # what its agent said last that it has used, attempts before this one left out
+    # what its agent said last that it has used: without what it does not know of
     reported: Usage | None = None
     # it ran in a process that ended, or an actor that broke: its next start is stored first
     distrusted: bool = False
@@ -161,7 +161,7 @@ class LiveTurn(Struct, kw_only=True, eq=False):
 
     def resumable(self) -> Turn:
         """The record as it is once the store has a state from which its agent may go on."""
-        return replace(self.record, resumes=True, kept_usage=self.reported)
+        return replace(self.record, resumes=True, kept_usage=self.reported or Usage())
 
     def wake(self) -> None:
         """Wake everybody who waits for it."""

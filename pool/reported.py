@@ -41,9 +41,9 @@ def unknown_to(reported: Usage | None, usage: Usage) -> Usage:
     )
 
 
-def total(before: Usage | None, usage: Usage) -> Usage:
-    """What attempts before this one used, and this one."""
-    if before is None or not (before.requests or before.input_tokens or before.output_tokens):
+def total(before: Usage, usage: Usage) -> Usage:
+    """What was used before, and by now."""
+    if not (before.requests or before.input_tokens or before.output_tokens):
         return usage
     known = before.cost_usd is not None and usage.cost_usd is not None
     return Usage(

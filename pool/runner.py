@@ -73,7 +73,7 @@ class Runner:
                 else:
                     given = TurnInput(turn.record.request.input)
                 record = turn.record
-                turn.reported = record.kept_usage if given.resume else None
+                turn.reported = (record.kept_usage or record.usage) if given.resume else None
                 context = TurnContext(
                     turn,
                     self._turns,
@@ -82,8 +82,8 @@ class Runner:
                     self._config,
                     state_format,
                     self._observers,
-                    # a new attempt reports from nothing; one that goes on from a state, from there
-                    unknown_to(turn.reported, record.usage) if record.attempt > 1 else None,
+                    # it reports from nothing; if it goes on from a state, from there
+                    unknown_to(turn.reported, record.usage),
                 )
                 veiled = redactor is not None or state_format != agent.state_format
                 ask = partial(self._ask, agent, given, turn, context, redactor, veiled=veiled)

@@ -218,7 +218,7 @@ class Turn(Struct, kw_only=True, gc=False):
     roles: tuple[str, ...] = ()
     # its agent goes on from a state of this very turn: a checkpoint, or its pause
     resumes: bool = False
-    # what of `usage` its agent has in that state (None: nothing)
+    # what of `usage` its agent has in that state (None: all of it)
     kept_usage: Usage | None = None
     # the process that its caller is connected to, if the turn is to end with that
     at: str = ""

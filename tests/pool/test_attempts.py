@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from pool import AgentPool, AgentSpec
 from pool.agent import Context, Decision, ToolCall, TurnEnd, TurnInput
@@ -130,6 +131,43 @@ async def test_what_an_attempt_used_whose_actor_crashed_is_counted(
     assert tokens == TOKENS * requests
 
 
+class Unkept(Asking):
+    """Pauses without a state, and so goes on from its last checkpoint, or from the beginning."""
+
+    async def run(self, turn: TurnInput, ctx: Context) -> TurnEnd:
+        """Leave the state of a pause out."""
+        end = await super().run(turn, ctx)
+        return TurnEnd(end.status, end.output)
+
+
+class Stateless(Unkept):
+    """Keeps no state of any kind."""
+
+    state_format = ""
+
+
+@pytest.mark.parametrize(
+    ("agent", "steps", "requests"),
+    [
+        (Asking, "ask human ask", 2),
+        (Unkept, "ask keep ask human ask", 4),
+        (Stateless, "ask human ask", 3),
+    ],
+)
+async def test_what_was_used_before_a_pause_is_counted_once(
+    agent: type[Asking], steps: str, requests: int
+) -> None:
+    """Whether the state knows of all of it, of some, or there is none."""
+    async with pooled({"a": AgentSpec(agent=agent, gate=ask)}, cost=COST) as pool:
+        accepted = await pool.submit(steps)
+        await pool.wait(accepted.id, until_paused=True)
+        await pool.decide(accepted.id, "c", "approve", principal=BOSS)
+        turn = await pool.wait(accepted.id)
+        tokens = await spent(pool, turn)
+    assert (turn.state, turn.attempt, turn.usage.requests) == ("completed", 1, requests)
+    assert tokens == TOKENS * requests
+
+
 class Keeping(View):
     """A store of which a test sees which records came with events."""
 
@@ -163,6 +201,21 @@ class Refusing(FaultyView):
         if state is not None:
             raise StoreUnavailable("this test takes no checkpoint")
         return await super().append(lease, events, turn, state)
+
+
+class Older(View):
+    """A store as a program has left it that did not say what a state knows of."""
+
+    async def append(
+        self,
+        lease: Lease,
+        events: Sequence[Event],
+        turn: Turn | None = None,
+        state: StateChange | None = None,
+    ) -> bool:
+        """Leave out how much it knows."""
+        record = None if turn is None else replace(turn, kept_usage=None)
+        return await super().append(lease, events, record, state)
 
 
 class Saving(Asking):
@@ -199,6 +252,18 @@ async def talks(turn: TurnInput, ctx: Context) -> TurnEnd:
             await ctx.emit(UsageReported(Usage(TOKENS, 0, 1, models=("m",))))
         await asyncio.sleep(0.1)
     return TurnEnd()
+
+
+async def test_a_state_of_an_older_program_knows_of_all_that_was_used() -> None:
+    """Nothing of a turn that had paused when the program was exchanged is counted twice."""
+    async with clustered(Older, asking(), asking(), cost=COST) as on:
+        a, b = on.pools
+        accepted = await a.submit("ask human ask", session="s1", deadline_s=300)
+        await a.wait(accepted.id, until_paused=True)
+        await a.drain(deadline_s=1)
+        await b.decide(accepted.id, "c", "approve", principal=BOSS)
+        turn = await b.wait(accepted.id, timeout_s=50)
+    assert (turn.state, turn.usage.requests) == ("completed", 2)
 
 
 async def test_a_record_is_stored_again_when_what_it_used_has_changed() -> None:
