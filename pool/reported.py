@@ -43,7 +43,8 @@ def unknown_to(reported: Usage | None, usage: Usage) -> Usage:
 
 def total(before: Usage, usage: Usage) -> Usage:
     """What was used before, and by now."""
-    if not (before.requests or before.input_tokens or before.output_tokens):
+    tokens = before.input_tokens or before.output_tokens
+    if not (before.requests or tokens or before.cost_usd):
         return usage
     known = before.cost_usd is not None and usage.cost_usd is not None
     return Usage(

@@ -71,3 +71,9 @@ def test_attempts_are_added_up() -> None:
     assert total(first, second) == Usage(11, 22, 33, cost_usd=0.75, models=("a", "b", "c"))
     assert total(first, Usage(1)).cost_usd is None
     assert total(Usage(), second) is second
+
+
+def test_a_cost_without_tokens_is_added_up() -> None:
+    """An agent may say what it cost and nothing else."""
+    assert total(Usage(cost_usd=0.5), Usage(cost_usd=0.25)).cost_usd == 0.75
+    assert total(Usage(cost_usd=0.0), Usage(1)).cost_usd is None
