@@ -150,9 +150,7 @@ class TurnContext(Struct, eq=False):
             raise AgentFailed(f"the agent's state is {type(state).__name__}; it must be bytes")
         self._turns.check_state(state)
         change = StateChange(self._format, state)
-        await self._turns.writer.insist(
-            lambda: self._turns.writer.flush(self._turn.session, self._turn, change)
-        )
+        await self._turns.writer.keep(self._turn.session, self._turn, change)
 
     def idempotency_key(self, call: ToolCall) -> str:
         """The same 32 characters whenever this turn makes this call, in whichever attempt."""

@@ -29,7 +29,7 @@ from pool.guard.switches import Switches
 from pool.ids import Ids
 from pool.live import MAKES_WAY, LiveTurn, Stop
 from pool.observer import Observers, TurnRefusedNotice
-from pool.order import InOrder
+from pool.order import InOrder, heard
 from pool.replicas import Replicas
 from pool.sessions import Sessions
 from pool.store.base import SessionKey, Store
@@ -188,7 +188,7 @@ class Intake:
         # Once the store has it the turn is ours to run, even if the caller leaves in between.
         entering = self._order.run(key, taking)
         try:
-            return await self._order.heard(entering)
+            return await heard(entering)
         except asyncio.CancelledError:
             if request.on_disconnect == "cancel":
                 entering.add_done_callback(self._cancel_entered)

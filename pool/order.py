@@ -38,18 +38,7 @@ class InOrder:
 
     async def done(self, key: SessionKey, work: Coroutine[Any, Any, T]) -> T:
         """Do it in order, and wait for it. It goes on if the caller leaves."""
-        return await self.heard(self.run(key, work))
-
-    async def heard(self, task: asyncio.Task[T]) -> T:
-        """What comes of it."""
-        over: asyncio.Future[None] = task.get_loop().create_future()
-        task.add_done_callback(partial(_tell, over))
-        try:
-            await over
-        except asyncio.CancelledError:
-            task.add_done_callback(_unheard)
-            raise
-        return task.result()
+        return await heard(self.run(key, work))
 
     async def settled(self, timeout_s: float) -> None:
         """Wait until nothing is on its way, at most so long."""
@@ -59,6 +48,18 @@ class InOrder:
     def _done(self, key: SessionKey, task: asyncio.Task[Any]) -> None:
         if self._last.get(key) is task:
             del self._last[key]
+
+
+async def heard(task: asyncio.Task[T]) -> T:
+    """What comes of a task, which goes on if whoever waits for it leaves."""
+    over: asyncio.Future[None] = task.get_loop().create_future()
+    task.add_done_callback(partial(_tell, over))
+    try:
+        await over
+    except asyncio.CancelledError:
+        task.add_done_callback(_unheard)
+        raise
+    return task.result()
 
 
 def _tell(over: asyncio.Future[None], _: asyncio.Task[Any]) -> None:

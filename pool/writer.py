@@ -12,7 +12,7 @@ import structlog
 from pool.errors import LeaseLost, StoreUnavailable
 from pool.events import Event
 from pool.live import LiveTurn
-from pool.order import Spawn
+from pool.order import Spawn, heard
 from pool.patience import patiently
 from pool.session import Session
 from pool.store.base import Lease, StateChange, Store
@@ -67,10 +67,13 @@ class Writer:
                 raise LeaseLost(f"session {session.key.id} is no longer held here")
             events = session.log.take_unstored()
             turn = session.outdated if turn is None else turn
-            record = None
-            # how it ends is for the commit to say
+            record, attempt = None, 0
             if turn is not None and turn.phase not in ("ending", "over"):
                 record = turn.record if state is None else turn.resumable()
+                attempt = record.attempt
+            else:
+                # how it ends, and what its agent keeps then, is for the commit to say
+                state = None
             used = None if record is None else record.usage
             try:
                 session.watched = await self._store.append(lease, events, record, state)
@@ -84,8 +87,17 @@ class Writer:
             return
         if state is not None and turn.phase in ("running", "waiting"):
             turn.record.resumes, turn.record.kept_usage = True, record.kept_usage
-        if turn.phase == "running":
+        if turn.phase == "running" and turn.record.attempt == attempt:
             turn.stored_usage = used
+
+    async def keep(self, session: Session, turn: LiveTurn, state: StateChange) -> None:
+        """Give the store a turn's checkpoint. A try that was begun is finished also if whoever asks
+        for it is cancelled: else nobody would know from which state the turn goes on.
+        """
+        if self._store.suspends:
+            await self.insist(lambda: heard(self._spawn(self.flush(session, turn, state))))
+        else:
+            await self.flush(session, turn, state)
 
     async def catch_up(self, session: Session) -> None:
         """Give the store what it has not; if it cannot be reached, later."""

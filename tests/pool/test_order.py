@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pool.order import InOrder
+from pool.order import InOrder, heard
 from pool.store.lease import SessionKey
 
 S1, S2 = SessionKey("acme", "s1"), SessionKey("acme", "s2")
@@ -30,7 +30,7 @@ async def test_each_goes_after_the_one_before_it_in_its_session() -> None:
         order.run(S1, work("short", 1)),
         order.run(S2, work("other", 2)),
     ]
-    assert await asyncio.gather(*map(order.heard, tasks)) == ["long", "short", "other"]
+    assert await asyncio.gather(*map(heard, tasks)) == ["long", "short", "other"]
     assert done == ["other", "long", "short"]
     assert not order.busy(S1)
 
@@ -45,8 +45,8 @@ async def test_a_failure_is_told_and_the_next_one_goes() -> None:
     failing = order.run(S1, fails())
     following = order.run(S1, asyncio.sleep(1, "done"))
     with pytest.raises(OSError, match="no"):
-        await order.heard(failing)
-    assert await order.heard(following) == "done"
+        await heard(failing)
+    assert await heard(following) == "done"
 
 
 async def test_it_goes_on_when_whoever_asked_leaves() -> None:
@@ -71,7 +71,7 @@ async def test_work_that_is_cancelled_tells_whoever_waits() -> None:
     """They do not wait for ever."""
     order = in_order()
     task = order.run(S1, asyncio.sleep(10))
-    waiting = asyncio.ensure_future(order.heard(task))
+    waiting = asyncio.ensure_future(heard(task))
     await asyncio.sleep(1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
