@@ -200,7 +200,7 @@ class Connection(Sending):
                 answer = self.handle_error(request, exc=error)
             if isinstance(answer, Reply) and not self._upgraded:
                 answer.write(request)
-                if self._paused and not await self.drained(self.patience_s):
+                if self._paused and not await self.drained():
                     self.cut()
                 return answer.keep_alive
             # A stream that ends, an answer of aiohttp's, or an upgrade that is refused: what was

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("protocol.streams")
 
-# How often a reader that takes nothing is looked at.
-_LOOK_S = 1.0
-
 
 class AfterQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """`after`: go on after this cursor; the header `Last-Event-ID` goes before it."""
@@ -159,7 +156,9 @@ async def _write(
         if bell.stopped:
             return
         # also behind the last event: what nobody takes must not lie here for ever
-        if connection.writing_paused and not await _caught_up(server, request, reader):
+        if connection.writing_paused and not await connection.drained(
+            lambda: reader.behind <= config.max_behind_events
+        ):
             _log.warning("slow reader cut off", request_id=request.request_id, behind=reader.behind)
             raise _cut(reply)
         if reader.ended:
@@ -172,17 +171,6 @@ async def _write(
             if pause := pace.pause(clock()):
                 await asyncio.sleep(pause)
         events = await reader.take()
-
-
-async def _caught_up(server: Server, request: Request, reader: Reader) -> bool:
-    """Wait for a reader that takes nothing; False if it is too slow."""
-    config = server.config
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + config.slow_reader_s
-    while reader.behind <= config.max_behind_events and (left := deadline - clock()) > 0:
-        if await request.connection.drained(min(left, _LOOK_S)):
-            return True
-    return False
 
 
 def _cut(reply: StreamReply) -> StreamCut:
