@@ -206,7 +206,8 @@ def _longest_end_s(settings: Settings) -> float:
         # turns that are interrupted, then actors that are closed, then webhooks that are being sent
         + 3 * settings.pool.cancel_grace_s
         + settings.server.close_timeout_s
-        + settings.ws.close_grace_s
+        # what clients have not read, their goodbyes, then what is still done for them
+        + 3 * settings.ws.close_grace_s
         + 2 * _AUDIT_GRACE_S
         + ALERTS_GRACE_S
         + 5.0
