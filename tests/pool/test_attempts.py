@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from pool.store.base import Lease, StateChange
 from pool.store.memory import MemoryStore
 from pool.turn import Principal, Turn, Usage
 from tests.support.agents import Scripted, pooled, wall
-from tests.support.cluster import LEASE_S, cluster, clustered
+from tests.support.cluster import LEASE_S, Cluster, cluster, clustered
 from tests.support.faulty import FaultyView
 from tests.support.stores import View
 
@@ -86,6 +87,20 @@ async def spent(pool: AgentPool, turn: Turn) -> int:
     return line.spent
 
 
+async def taken_over(
+    on: Cluster[Any], text: str, *, after_s: float = 1, until_paused: bool = False
+) -> Turn:
+    """A turn whose process is cut off `after_s` seconds after it was accepted there, as it is in
+    the end where it was taken over.
+    """
+    here, there = on.pools
+    accepted = await here.submit(text, session="s1", deadline_s=300)
+    await asyncio.sleep(after_s)
+    on.views[0].cut()
+    await asyncio.sleep(LEASE_S + 5)
+    return await there.wait(accepted.id, until_paused=until_paused, timeout_s=50)
+
+
 @pytest.mark.parametrize(
     ("steps", "requests"),
     [
@@ -99,14 +114,9 @@ async def spent(pool: AgentPool, turn: Turn) -> int:
 async def test_what_a_killed_process_used_is_counted(steps: str, requests: int) -> None:
     """Each request that was made, whichever attempt made it; what a checkpoint has is no other."""
     async with clustered(FaultyView, asking(), asking(), cost=COST) as on:
-        a, b = on.pools
-        accepted = await a.submit(steps, session="s1", deadline_s=300)
+        turn = await taken_over(on, steps)
         await asyncio.sleep(1)
-        on.views[0].cut()
-        await asyncio.sleep(LEASE_S + 5)
-        turn = await b.wait(accepted.id, timeout_s=50)
-        await asyncio.sleep(1)
-        tokens = await spent(b, turn)
+        tokens = await spent(on.pools[1], turn)
         on.views[0].mend()
     assert (turn.state, turn.attempt, turn.usage.requests) == ("completed", 2, requests)
     assert turn.usage.cost_usd == pytest.approx(0.03 * requests)
@@ -293,14 +303,8 @@ async def test_what_is_stored_on_the_way_has_no_checkpoint_that_the_store_has_no
     the turn begins anew, and what it used is known.
     """
     async with clustered(Refusing, Saving(), Saving()) as on:
-        a, b = on.pools
-        view = on.views[0]
-        accepted = await a.submit("hi", session="s1", deadline_s=300)
-        await asyncio.sleep(2)
-        view.cut()
-        await asyncio.sleep(LEASE_S + 5)
-        turn = await b.wait(accepted.id, timeout_s=50)
-        view.mend()
+        turn = await taken_over(on, "hi", after_s=2)
+        on.views[0].mend()
     assert (turn.output, turn.usage.requests) == ("attempt 2 has nothing", 1)
 
 
@@ -310,12 +314,7 @@ async def test_what_was_asked_before_the_pause_is_asked_again() -> None:
     """
     agents = [AgentSpec(agent=Questioning(), gate=ask) for _ in range(2)]
     async with clustered(FaultyView, *agents) as on:
-        a, b = on.pools
-        accepted = await a.submit("hi", session="s1", deadline_s=300)
-        await asyncio.sleep(1)
-        on.views[0].cut()
-        await asyncio.sleep(LEASE_S + 5)
-        turn = await b.wait(accepted.id, until_paused=True, timeout_s=50)
+        turn = await taken_over(on, "hi", until_paused=True)
         on.views[0].mend()
         assert (turn.state, turn.attempt) == ("waiting", 2)
         assert [call.call_id for call in turn.pending] == ["call-2"]

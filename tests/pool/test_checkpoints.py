@@ -10,7 +10,7 @@ from pool.events import Event, TextDelta
 from pool.store.base import Lease, StateChange
 from pool.store.memory import MemoryStore
 from pool.turn import Turn
-from tests.support.agents import pooled, wall
+from tests.support.agents import Scripted, pooled, wall
 from tests.support.cluster import clustered
 from tests.support.stores import View
 
@@ -54,19 +54,10 @@ class SlowEvents(View):
         return await super().append(lease, events, turn, state)
 
 
-class Saving:
+def saving() -> Scripted:
     """Speaks, makes a checkpoint a second later, and says how it was begun."""
 
-    state_format = "saving/1"
-
-    async def open(self) -> None:
-        """Nothing is opened."""
-
-    async def close(self) -> None:
-        """Nothing is closed."""
-
-    async def run(self, turn: TurnInput, ctx: Context) -> TurnEnd:
-        """Save in the first attempt."""
+    async def run(turn: TurnInput, ctx: Context) -> TurnEnd:
         if ctx.attempt == 1:
             await ctx.emit(TextDelta("..."))
             await asyncio.sleep(1)
@@ -74,12 +65,14 @@ class Saving:
             await asyncio.sleep(60)
         return TurnEnd(output=f"attempt {ctx.attempt} resumes: {turn.resume}, from {turn.state!r}")
 
+    return Scripted(run, state_format="saving/1")
+
 
 async def test_a_turn_that_is_moved_meanwhile_goes_on_from_it() -> None:
     """A drain ends the attempt while the store has the checkpoint and has not answered yet: the
     next one, elsewhere, is told that it goes on from a state of its own turn.
     """
-    async with clustered(SlowCheckpoints, Saving(), Saving()) as on:
+    async with clustered(SlowCheckpoints, saving(), saving()) as on:
         a, b = on.pools
         accepted = await a.submit("hi", session="s1", deadline_s=300)
         await asyncio.sleep(2)
@@ -93,7 +86,7 @@ async def test_a_turn_that_ends_before_it_has_none() -> None:
     would without, and nothing is kept.
     """
     view = SlowEvents(MemoryStore(clock=wall))
-    async with pooled(Saving(), store=view) as pool:
+    async with pooled(saving(), store=view) as pool:
         turn = await pool.submit("hi", session="s1", deadline_s=300)
         await asyncio.sleep(1.5)
         assert await pool.cancel(turn.id)

@@ -16,12 +16,13 @@ from pool.agent import TurnInput
 from pool.agents.calls import CallRules
 from pool.agents.chat import ChatFactory, chat
 from pool.agents.model_spec import ModelSpec
+from pool.agents.sse import EventData
 from pool.events import ModelDecided
 from pool.guard.budget import Budget
 from pool.guard.ledger import CostConfig
 from pool.guard.prices import Price
 from pool.turn import Turn
-from tests.support.agents import pooled
+from tests.support.agents import pooled, ticks
 from tests.support.chat_over_http import add
 from tests.support.context import RecordingContext
 from tests.support.model_server import ModelServer, Reply, chunk
@@ -76,6 +77,23 @@ def context() -> RecordingContext:
     return ctx
 
 
+def taken(monkeypatch: pytest.MonkeyPatch, size: int) -> asyncio.Event:
+    """Set as soon as so many bytes of answers have been taken."""
+    event, feed, left = asyncio.Event(), EventData.feed, size
+
+    def feed_and_count(self: EventData, data: bytes) -> list[bytes]:
+        nonlocal left
+        left -= len(data)
+        if left <= 0:
+            event.set()
+        return feed(self, data)
+
+    monkeypatch.setattr(EventData, "feed", feed_and_count)
+    if not size:
+        event.set()
+    return event
+
+
 ARGUMENTS = [
     chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "add", "arguments": text}}]})
     for text in ("{", "x" * 4_000)
@@ -93,11 +111,13 @@ ARGUMENTS = [
     ids=["silent", "hidden reasoning", "arguments"],
 )
 async def test_a_turn_that_is_cut_before_any_text_is_charged(
-    how: str, replies: list[Reply] | None, output: int
+    how: str, replies: list[Reply] | None, output: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its provider has the request and charges for it: one request, and what was set aside at
     least.
     """
+    sent = sum(len(data) for each in replies or () for data in each.raw or ())
+    arrived = taken(monkeypatch, sent)
     server: ModelServer = Silent()
     if replies is not None:
         held = [Reply(raw=each.raw, hold=asyncio.Event()) for each in replies]
@@ -107,8 +127,7 @@ async def test_a_turn_that_is_cut_before_any_text_is_charged(
         accepted = await pool.submit("x" * 400, **options)
         await server.until(lambda seen: seen.open == 1)
         if how == "cancelled":
-            # what was sent by then arrives
-            await asyncio.sleep(0.2)
+            await arrived.wait()
             await pool.cancel(accepted.id)
         turn, (tokens, micro) = await charged(pool, accepted.id)
 
@@ -152,7 +171,9 @@ async def test_a_turn_that_waits_for_its_pace_has_sent_nothing() -> None:
     async with ModelServer() as server, asking(server, calls=rules) as pool:
         await charged(pool, (await pool.submit("one")).id)
         accepted = await pool.submit("two", deadline_s=80_000)
-        await asyncio.sleep(0.05)
+        # there is nothing to wait for but the pace
+        await ticks(100)
+        assert (await pool.turn(accepted.id)).state == "running"
         await pool.cancel(accepted.id)
         turn, spent = await charged(pool, accepted.id)
         assert len(server.requests) == 1
