@@ -84,27 +84,27 @@ class Provider:
         """Close the client and its connection."""
         await self._session.close()
 
-    async def stream(self, path: str, body: bytes, reader: Reader, emit: Hearing) -> Answer:
+    async def stream(self, path: str, body: bytes, reader: Reader, heard: Hearing) -> Answer:
         """Post `body` and emit what the reader makes of the answer, until its end; all of it.
 
         What came in one piece is emitted together. Broken off, by cancellation or otherwise, it
         closes the connection at once. Raises `ProviderError`; `BrokenOff` if something was emitted.
         Raises `BreakerOpen` if the provider is to be left alone.
         """
-        response = await self._reached(path, body, emit)
+        response = await self._reached(path, body, heard)
         told = False
         try:
             if response.status != 200:
-                raise await self._refusal(response, emit)
+                raise await self._refusal(response, heard)
             if response.content_type in _NO_STREAM:
-                raise await self._no_stream(response, emit)
+                raise await self._no_stream(response, heard)
             events = EventData()
             while not reader.done and (data := await self._read(response)):
                 said = reader.take(events.feed(data))
-                emit.unsaid = reader.unsaid
+                heard.unsaid = reader.unsaid
                 for event in said:
                     told = True
-                    await emit(event)
+                    await heard(event)
             await _finish(response)
             return reader.answer()
         except ProviderError as error:
@@ -149,17 +149,13 @@ class Provider:
     async def _refusal(self, response: aiohttp.ClientResponse, heard: Hearing) -> ProviderError:
         refusal = read_refusal(await self._beginning(response))
         error = refused(response.status, response.headers, refusal, now=time.time())
-        # a gateway that gave up waiting does not say what was done behind it
-        heard.refused = not isinstance(error, ProviderTimeout)
-        return error
+        return _note_refused(heard, error)
 
     async def _no_stream(self, response: aiohttp.ClientResponse, heard: Hearing) -> ProviderError:
         refusal = read_refusal(await self._beginning(response))
         if refusal != Refusal():
             # some say 200 first and then what is wrong
-            error = refused_midway(refusal)
-            heard.refused = not isinstance(error, ProviderTimeout)
-            return error
+            return _note_refused(heard, refused_midway(refusal))
         return ModelUnusable(
             f"the model's provider answered {response.content_type}, not a stream: check base_url"
         )
@@ -195,6 +191,12 @@ async def _note_sent(
 ) -> None:
     heard: Hearing = context.trace_request_ctx
     heard.sent = True
+
+
+def _note_refused(heard: Hearing, error: ProviderError) -> ProviderError:
+    # a gateway that gave up waiting does not say what was done behind it
+    heard.refused = not isinstance(error, ProviderTimeout)
+    return error
 
 
 async def _finish(response: aiohttp.ClientResponse) -> None:
