@@ -13,8 +13,8 @@ from pool.agents.chain import Chain
 from pool.agents.chain_turn import ChainTurn
 from pool.agents.conversation import Call, Conversation, ModelSaid, ToolSaid
 from pool.agents.model import Answer, AskedCall, Emit, Model, Prompt
-from pool.agents.spending import count_answer, count_unanswered
 from pool.agents.toolbox import Toolbox
+from pool.agents.usage import count_answer, count_unanswered
 from pool.errors import PoolError
 from pool.events import Event, TextDelta, UsageReported
 from pool.turn import Mark
